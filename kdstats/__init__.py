@@ -1,0 +1,40 @@
+"""kdstats: the statistics of data augmentation in knowledge distillation.
+
+Public names are loaded on first use, so ``import kdstats`` needs neither torch nor matplotlib, and the
+statistics work in an environment that has numpy, scipy, pandas and statsmodels only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from kdstats._version import __version__
+
+_PUBLIC = {
+    "Estimate": "kdstats.estimators.estimate",
+    "CovarianceEstimate": "kdstats.estimators.covariance",
+    "Comoments": "kdstats.estimators.covariance",
+    "ce_covariance": "kdstats.estimators.covariance",
+    "TStddev": "kdstats.estimators.tstddev",
+    "t_stddev": "kdstats.estimators.tstddev",
+    "correlate": "kdstats.association.correlate",
+    "meta_analysis": "kdstats.association.meta",
+    "load_published": "kdstats.published",
+    "evaluate_da": "kdstats.teacher.evaluate",
+    "Recorder": "kdstats.records.recorder",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kdstats' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,1 @@
+"""The ``kdstats`` command: one file per subcommand, heavy imports inside the handlers."""

@@ -1,0 +1,166 @@
+"""Tables as text: aligned terminal columns, Markdown, CSV, JSON rows and booktabs LaTeX.
+
+Writers take cells that are already text, or numbers with a format per column; nothing is rounded before it
+reaches a writer, and CSV and JSON keep full precision.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kdstats.errors import unknown
+
+FORMATS = ("table", "json", "csv", "md", "latex")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "ρ": r"$\rho$",
+    "τ": r"$\tau$",
+    "λ": r"$\lambda$",
+    "–": "--",
+}
+
+Row = Mapping[str, Any]
+Formatter = Callable[[Any], str]
+
+
+def check_format(name: str) -> str:
+    """``name`` if it is one of :data:`FORMATS`; raises ``UsageError`` with the nearest one otherwise."""
+    if name not in FORMATS:
+        raise unknown("output format", name, FORMATS)
+    return name
+
+
+def _text(value: Any, fmt: Formatter | None) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return fmt(value) if fmt else str(value)
+
+
+def _cells(rows: Sequence[Row], columns: Sequence[str], formats: Mapping[str, Formatter]) -> list[list[str]]:
+    return [[_text(row.get(column), formats.get(column)) for column in columns] for row in rows]
+
+
+def _numeric(rows: Sequence[Row], column: str) -> bool:
+    values = [row.get(column) for row in rows if row.get(column) is not None]
+    return bool(values) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def to_text(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Formatter] | None = None,
+) -> str:
+    """Aligned columns for a terminal; numbers to the right, words to the left."""
+    heads = [(headers or {}).get(c, c) for c in columns]
+    body = _cells(rows, columns, formats or {})
+    widths = [max([len(h), *(len(r[i]) for r in body)]) for i, h in enumerate(heads)]
+    right = [_numeric(rows, c) for c in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = [
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)
+        ]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join(line(cells) for cells in [heads, *body]) + "\n"
+
+
+def to_markdown(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Formatter] | None = None,
+) -> str:
+    """A pipe table; ``|`` inside a cell is escaped."""
+    heads = [(headers or {}).get(c, c) for c in columns]
+    marks = ["---:" if _numeric(rows, c) else "---" for c in columns]
+    body = _cells(rows, columns, formats or {})
+    lines = [heads, marks, *[[cell.replace("|", r"\|").replace("\n", " ") for cell in r] for r in body]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """``text`` with every character that LaTeX would read as a command made printable."""
+    return "".join(_LATEX.get(ch, ch) for ch in text)
+
+
+def to_latex(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Formatter] | None = None,
+) -> str:
+    """A booktabs ``tabular`` (needs ``\\usepackage{booktabs}``)."""
+    heads = [escape_latex((headers or {}).get(c, c)) for c in columns]
+    align = "".join("r" if _numeric(rows, c) else "l" for c in columns)
+    body = [[escape_latex(cell) for cell in r] for r in _cells(rows, columns, formats or {})]
+    lines = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", " & ".join(heads) + r" \\", "\\midrule"]
+    lines += [" & ".join(r) + r" \\" for r in body]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Comma-separated text, full precision, one header line."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if row.get(c) is None else row.get(c) for c in columns])
+    return out.getvalue()
+
+
+def to_json(document: Any) -> str:
+    """One JSON document, indented, UTF-8; NaN and infinities become ``null`` (JSON has no such numbers)."""
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return _finite(value.item())
+    return value
+
+
+def write(
+    fmt: str,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Formatter] | None = None,
+) -> str:
+    """The table in one of :data:`FORMATS`; ``json`` gives the rows as a list of objects."""
+    check_format(fmt)
+    if fmt == "csv":
+        return to_csv(rows, columns)
+    if fmt == "json":
+        return to_json([{c: row.get(c) for c in columns} for row in rows])
+    if fmt == "md":
+        return to_markdown(rows, columns, headers, formats)
+    if fmt == "latex":
+        return to_latex(rows, columns, headers, formats)
+    return to_text(rows, columns, headers, formats)
