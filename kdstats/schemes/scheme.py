@@ -1,0 +1,130 @@
+"""The contract that every scheme fulfils."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kdstats.errors import UsageError, unknown
+from kdstats.schemes.batch import AugmentedBatch, Draw
+from kdstats.schemes.space import PixelSpace
+
+Scorer = Callable[[Tensor], Tensor]
+GRANULARITIES = ("batch", "sample")
+
+
+class Scheme(ABC):
+    """One augmentation. Subclasses say how to draw and how to render; pairing has a default.
+
+    Attributes:
+        name: Registry name.
+        draws: ``batch`` (one draw for the whole batch, as the published code) or ``sample`` (one per image).
+        space: Normalisation of the images, needed by schemes that think in grey levels.
+        needs: Which networks ``apply`` must be given: a subset of ``{"teacher", "student"}``.
+        least: The smallest batch in which the scheme has a meaning.
+    """
+
+    needs: frozenset[str] = frozenset()
+    least: int = 1
+
+    def __init__(self, name: str, draws: str = "batch", space: PixelSpace | None = None) -> None:
+        if draws not in GRANULARITIES:
+            raise unknown("granularity of draws", draws, GRANULARITIES)
+        self.name = name
+        self.draws = draws
+        self.space = space or PixelSpace()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, draws={self.draws!r})"
+
+    @abstractmethod
+    def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        """Draws everything at random that :meth:`_render` needs; looks at shapes, never at pixels."""
+
+    @abstractmethod
+    def _render(self, images: Tensor, draw: Draw) -> Tensor:
+        """The views of ``images`` under ``draw``; must not write to ``images``."""
+
+    def _pairing(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Base index, partner index and λ per view, on the CPU; by default nothing is mixed."""
+        index = torch.arange(len(images))
+        return index, index, torch.ones(len(images))
+
+    def apply(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        sample_id: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        teacher: Scorer | None = None,
+        student: Scorer | None = None,
+    ) -> AugmentedBatch:
+        """Draws and renders one batch of views.
+
+        Args:
+            images: ``[B, channels, H, W]`` floats (float32, float16 or bfloat16), normalised by ``space``.
+            labels: ``[B]`` classes, carried into the result.
+            sample_id: ``[B]`` int64 ids; positions in the batch when left out.
+            generator: A CPU generator, see :mod:`kdstats.schemes.keys`.
+            teacher: Images → logits; only schemes whose ``needs`` names it use it.
+            student: Likewise.
+
+        Raises:
+            UsageError: Wrong shape or dtype, a batch too small for the scheme, or a network that it needs and
+                was not given.
+        """
+        self._check(images, labels, sample_id)
+        ids = torch.arange(len(images)) if sample_id is None else sample_id
+        networks = {"teacher": teacher, "student": student}
+        for role in sorted(self.needs):
+            if networks[role] is None:
+                raise UsageError(f"{self.name} ranks views by what the {role} says of them and was given no {role}")
+        draw = self._choose(images, ids, generator, networks)
+        index, partner, lam = self._pairing(images, draw)
+        own = ids.cpu()
+        return AugmentedBatch(
+            images=self._render(images, draw),
+            sample_id=own[index].to(images.device),
+            partner_id=own[partner].to(images.device),
+            lam=lam.float().to(images.device),
+            draw=draw,
+            index=index.to(images.device),
+            partner_index=partner.to(images.device),
+            labels=None if labels is None else labels[index.to(labels.device)],
+            partner_labels=None if labels is None else labels[partner.to(labels.device)],
+        )
+
+    def _choose(
+        self, images: Tensor, ids: Tensor, gen: torch.Generator, networks: dict[str, Scorer | None]
+    ) -> Draw:
+        """The draw; schemes that look at a network's output before they decide override this."""
+        del networks
+        return self._draw(images, ids, gen)
+
+    def replay(self, images: Tensor, draw: Draw) -> Tensor:
+        """The views of ``images`` under an earlier ``draw``, bit for bit on the CPU.
+
+        Raises:
+            UsageError: The draw belongs to another scheme.
+        """
+        if draw.scheme != self.name:
+            raise UsageError(f"a draw of {draw.scheme} cannot be replayed by {self.name}")
+        return self._render(images, draw)
+
+    def _check(self, images: Tensor, labels: Tensor | None, sample_id: Tensor | None) -> None:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise UsageError(
+                f"{self.name} takes normalised floats [B, channels, H, W], not {images.dtype} {list(images.shape)}"
+            )
+        if len(images) < self.least:
+            raise UsageError(f"{self.name} needs a batch of at least {self.least} images, not {len(images)}")
+        for what, value in (("labels", labels), ("sample ids", sample_id)):
+            if value is not None and value.shape != (len(images),):
+                raise UsageError(f"{len(images)} images, but {what} of shape {list(value.shape)}")
+        channels = len(self.space.mean)
+        if channels not in (1, images.shape[1]):
+            raise UsageError(f"{self.name}: the pixel space has {channels} channels, the images {images.shape[1]}")

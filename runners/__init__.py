@@ -1,0 +1,1 @@
+"""Programs that train: teachers, students, studies. Run from the checkout, importing kdstats."""
