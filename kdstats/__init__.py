@@ -14,7 +14,7 @@ from kdstats._version import __version__
 _PUBLIC = {
     "Estimate": "kdstats.estimators.estimate",
     "CovarianceEstimate": "kdstats.estimators.covariance",
-    "Comoments": "kdstats.estimators.covariance",
+    "Comoments": "kdstats.estimators.comoments",
     "ce_covariance": "kdstats.estimators.covariance",
     "TStddev": "kdstats.estimators.tstddev",
     "t_stddev": "kdstats.estimators.tstddev",

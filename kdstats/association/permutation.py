@@ -61,7 +61,11 @@ def permutation_test(
     columns = {"pearson": (centred(a), centred(b)), "spearman": (midranks(a), midranks(b))}
     upper = np.triu_indices(n, 1)
     signs_x, signs_y = (pair_signs(a)[upper], pair_signs(b)) if "kendall" in methods else (a, b)
-    bounds = {m: abs(float(u @ v)) * (1 - 1e-12) for m, (u, v) in columns.items()}
+    # Equal sums may differ in their last digits; a tie must count as extreme.
+    bounds = {
+        m: abs(float(u @ v)) - 1e-12 * float(np.linalg.norm(u) * np.linalg.norm(v))
+        for m, (u, v) in columns.items()
+    }
     bounds["kendall"] = abs(float(signs_x @ signs_y[upper])) if "kendall" in methods else 0.0
     extreme = dict.fromkeys(methods, 0)
     exact = n <= EXACT_UP_TO

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 
 import pandas as pd
 
 COEFFICIENTS = ("pearson", "spearman", "kendall")
+DATASETS = {
+    "cifar100": "CIFAR-100",
+    "tinyimagenet": "Tiny ImageNet",
+    "imagenet100": "ImageNet100",
+    "imagenet": "ImageNet",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +59,21 @@ class Wang2022:
             raise unknown("published panel", name, self.points["panel"])
         return self.points[self.points["panel"] == name].reset_index(drop=True)
 
+    def names(self, *, short: bool = False) -> dict[str, str]:
+        """Printed names by panel, e.g. ``"CIFAR-100 vgg13/vgg8"``.
+
+        Args:
+            short: Leave the pair out where the data set has one panel only (``"ImageNet"``).
+        """
+        rows = self.titles.to_dict("records")
+        sizes = Counter(str(row["dataset"]) for row in rows)
+        out = {}
+        for row in rows:
+            dataset = str(row["dataset"])
+            pair = "" if short and sizes[dataset] == 1 else f" {row['teacher']}/{row['student']}"
+            out[str(row["panel"])] = DATASETS[dataset] + pair
+        return out
+
     def unreproduced(self, results: pd.DataFrame) -> list[str]:
         """Printed numbers that ``results`` does not give, to the printed digits.
 
@@ -87,7 +109,9 @@ def load() -> Wang2022:
     points = _read("wang2022_points.csv").rename(
         columns={"student_test_loss": "test_loss", "student_test_loss_std": "test_loss_std"}
     )
-    return Wang2022(points=points, titles=_read("wang2022_titles.csv"), accuracy=_read("wang2022_accuracy.csv"))
+    return Wang2022(
+        points=points, titles=_read("wang2022_titles.csv"), accuracy=_read("wang2022_accuracy.csv")
+    )
 
 
 def _read(name: str) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""The schema of :mod:`kdstats.records.schema` in Arrow's types, and the header that every Parquet file carries.
+"""The schema of :mod:`kdstats.records.schema` in Arrow's types, and the header that every Parquet file
+carries.
 
-The header (Parquet key–value metadata) holds the schema version, the version of kdstats, the digest of the run
-and its identity; a file without it is foreign and is refused by name.
+The header (Parquet key–value metadata) holds the schema version, the version of kdstats, the digest of the
+run and its identity; a file without it is foreign and is refused by name.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def open_part(path: Path, table_name: str) -> Iterator[tuple[Any, Header]]:
     """
     kind = sc.table(table_name)
     with naming(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
+        # Buffering ahead keeps the raw bytes of every row group until the file is closed.
+        file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     with file:
         with naming(path):
             metadata = file.schema_arrow.metadata

@@ -1,8 +1,8 @@
 """Files that appear under their name only when they are whole.
 
 A file is written under a temporary name in the folder of its target, flushed to the disk, and moved over the
-target in one step. Whatever happens before that step, the target is as it was. A process that is killed leaves
-a temporary file, which no reader looks at and :func:`clean_temps` removes once its process is gone.
+target in one step. Whatever happens before that step, the target is as it was. A process that is killed
+leaves a temporary file, which no reader looks at and :func:`clean_temps` removes once its process is gone.
 """
 
 from __future__ import annotations
@@ -67,12 +67,22 @@ class AtomicFile:
         except OSError as error:
             raise write_error(path, error) from error
 
-    def commit(self) -> None:
-        """Flush to the disk and put the file in the place of ``path``."""
+    def finish(self) -> None:
+        """Flush to the disk; all that can fail for want of space has happened afterwards."""
+        if self.file.closed:
+            return
         try:
             self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
+        except OSError as error:
+            self.abort()
+            raise write_error(self.path, error) from error
+
+    def commit(self) -> None:
+        """Put the file in the place of ``path``."""
+        self.finish()
+        try:
             os.replace(self.temp, self.path)
         except OSError as error:
             self.abort()

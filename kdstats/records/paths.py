@@ -1,9 +1,10 @@
 """Every path of a run and of a study is a property of one class here; nowhere else is a path put together.
 
-``<study>/runs/<teacher>__<student>/<scheme>/seed=<k>/<digest8>/…`` — names become folder names by a reversible
-escape: letters, digits and ``- . + @ , =`` stand for themselves, ``_`` too unless it could be taken for the
-``__`` between teacher and student, anything else becomes ``~`` and two hexadecimal digits per UTF-8 byte.
-So ``pick(cutmix)@v2+flip`` lies in ``pick~28cutmix~29@v2+flip``, which needs no quoting in a shell or a URL.
+``<study>/runs/<teacher>__<student>/<scheme>/seed=<k>/<digest8>/…`` — names become folder names by a
+reversible escape: letters, digits and ``- . + @ , =`` stand for themselves, ``_`` too unless it could be
+taken for the ``__`` between teacher and student, anything else becomes ``~`` and two hexadecimal digits per
+UTF-8 byte. So ``pick(cutmix)@v2+flip`` lies in ``pick~28cutmix~29@v2+flip``, which needs no quoting in a
+shell or a URL.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ _NAME_MAX = 255  # bytes in one folder name on every common file system
 
 
 def _refuse(name: str) -> str | None:
-    if not isinstance(name, str):
-        return f"is {type(name).__name__}, not text"
     if not name:
         return "is empty"
     if any(ord(char) < 32 or ord(char) == 127 for char in name):
@@ -119,7 +118,7 @@ class RunParts:
 
 
 def local(path: str | Path) -> Path:
-    """``path`` as a local path; raises ``UsageError`` for a URL, which would become a folder named ``s3:``."""
+    """``path`` as a local path; a URL, which would become a folder named ``s3:``, raises ``UsageError``."""
     if isinstance(path, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
         raise UsageError(f"{path!r} is a URL; records are written to and read from local paths.")
     if "\0" in str(path):
@@ -162,7 +161,7 @@ class RunPaths:
     def of(
         cls, study: str | Path, *, teacher: str, student: str, scheme: str, seed: int, digest: str
     ) -> RunPaths:
-        """The run's paths in the layout of a study; raises ``UsageError`` for a name that is no folder name."""
+        """The run's paths in the layout of a study; raises ``UsageError`` for an unusable name."""
         return cls(RunParts(local(study), teacher, student, scheme, seed, digest).root)
 
     @property

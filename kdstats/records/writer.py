@@ -1,4 +1,4 @@
-"""Writing tables: a Parquet part, the merged pools of a run, and ``done.json`` last of all.
+"""Completing a run: the pools of its epochs merged into one file, and ``done.json`` last of all.
 
 Every file appears whole or not at all (:mod:`kdstats.records.atomic`). ``done.json`` lists size, SHA-256 and
 row count of every part as read back from the disk, so that a later reader can tell a complete run from one
@@ -7,32 +7,34 @@ that was cut short or has changed since.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import itertools
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
 from kdstats._version import __version__
-from kdstats.errors import KdstatsError, MissingError, UsageError
-from kdstats.records import schema as sc
-from kdstats.records.arrow import Header, naming, open_part, to_arrow
-from kdstats.records.atomic import AtomicFile, clean_temps, write_error, write_json_atomic
+from kdstats.errors import KdstatsError, MissingError
+from kdstats.records.arrow import naming, open_part
+from kdstats.records.atomic import clean_temps, write_json_atomic
+from kdstats.records.part import GROUP_ROWS, PartWriter, write_table
 from kdstats.records.paths import RunPaths, epoch_parts
 
 __all__ = [
+    "GROUP_ROWS",
     "Part",
     "PartWriter",
     "clean_temps",
     "is_complete",
     "merge_pools",
     "read_done",
+    "recorded_pools",
+    "split_pools",
     "verify_done",
     "write_done",
     "write_json_atomic",
@@ -40,16 +42,11 @@ __all__ = [
 ]
 
 DONE_VERSION = "kdstats/done/1"
-GROUP_ROWS = 131_072
-"""Rows in a row group: what a reader holds at least of each column it asks for."""
-
-# Few distinct values in long runs; everything else is all but incompressible noise.
-_DICTIONARY = ("view", "epoch", "step", "slot", "label", "n", "scheme", "teacher", "student", "dataset")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a run as ``done.json`` lists it; ``name`` is relative, ``rows`` ``None`` where it has none."""
+    """One file of a run as ``done.json`` lists it; ``rows`` is ``None`` for files without rows."""
 
     name: str
     bytes: int
@@ -57,143 +54,69 @@ class Part:
     rows: int | None
 
 
-class PartWriter:
-    """Streams record batches into one Parquet file that appears on :meth:`commit`.
-
-    Rows are held until a row group is full, so memory stays bounded however long the part is.
-
-    Raises:
-        KdstatsError: The file cannot be written; the temporary file is gone and the target untouched.
-    """
-
-    def __init__(self, path: Path, schema: Any, *, group_rows: int = GROUP_ROWS) -> None:
-        self.path, self.schema, self.rows = path, schema, 0
-        self._group_rows = group_rows
-        self._held: list[Any] = []
-        self._held_rows = 0
-        self._file = AtomicFile(path)
+def split_pools(paths: RunPaths) -> None:
+    """Take ``pools.parquet`` apart by epochs, leaving the parts that are there and the file itself."""
+    kept = {epoch for epoch, _ in epoch_parts(paths.pool_parts)}
+    writer: PartWriter | None = None
+    current: int | None = None
+    with open_part(paths.pools, "pools") as (file, _):
         try:
-            self._writer = pq.ParquetWriter(
-                self._file.file,
-                schema,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=[name for name in schema.names if name in _DICTIONARY],
-                write_page_checksum=True,
-            )
+            for batch in _batches(file, paths.pools):
+                epochs = batch["epoch"].to_numpy()
+                cuts = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), len(epochs)]
+                for start, stop in itertools.pairwise(cuts):
+                    epoch = int(epochs[start])
+                    if epoch != current:
+                        if writer is not None:
+                            writer.commit()
+                        path = paths.pool_part(epoch)
+                        writer = None if epoch in kept else PartWriter(path, file.schema_arrow)
+                        current = epoch
+                    if writer is not None:
+                        writer.write(batch.slice(start, stop - start))
+            if writer is not None:
+                writer.commit()
         except BaseException:
-            self._file.abort()
-            raise
-
-    def write(self, batch: Any) -> None:
-        """Add a record batch."""
-        self._held.append(batch)
-        self._held_rows += batch.num_rows
-        self.rows += batch.num_rows
-        if self._held_rows >= self._group_rows:
-            self._guard(self._flush)
-
-    def commit(self) -> int:
-        """Finish the file and move it into place; returns its row count."""
-        self._guard(self._flush)
-        self._guard(self._writer.close)
-        self._file.commit()
-        return self.rows
-
-    def abort(self) -> None:
-        """Drop the part; the target is as it was."""
-        with contextlib.suppress(Exception):  # closing writes a footer, which may fail again
-            self._writer.close()
-        self._writer.is_open = False  # or its finaliser would try once more on a closed file
-        self._file.abort()
-
-    def _flush(self) -> None:
-        if self._held:
-            table = pa.Table.from_batches(self._held, self.schema)
-            self._held, self._held_rows = [], 0
-            self._writer.write_table(table, row_group_size=self._group_rows)
-
-    def _guard(self, action: Any) -> None:
-        try:
-            action()
-        except OSError as error:
-            self.abort()
-            raise write_error(self.path, error) from error
-        except BaseException:
-            self.abort()
+            if writer is not None:
+                writer.abort()
             raise
 
 
-def write_table(
-    path: str | Path,
-    table_name: str,
-    data: Any,
-    *,
-    digest: str = "",
-    meta: Mapping[str, Any] | None = None,
-) -> int:
-    """Write a whole table at once, checked against its schema; columns beyond the schema are kept.
+def _batches(file: Any, path: Path) -> Iterator[Any]:
+    with naming(path):
+        yield from file.iter_batches(16_384)
 
-    Args:
-        path: Target file, replaced in one step.
-        table_name: ``samples``, ``pools``, ``runs`` or ``study``.
-        data: A pandas frame or a mapping of column name to values; ``view`` as names or codes, ``mean_prob``
-            as a matrix of rows × C.
-        digest: Digest of the run, for tables of a run.
-        meta: Plain JSON kept in the file's header.
 
-    Returns:
-        The number of rows.
-
-    Raises:
-        MissingError: Required columns are missing.
-        CheckError: A column that must be filled has missing values.
-        UsageError: Values do not fit their type, or columns differ in length.
-        KdstatsError: The file cannot be written.
-    """
-    kind = sc.table(table_name)
-    present = [str(name) for name in data]
-    sc.check(table_name, present)
-    order = [name for name in kind.names if name in present]
-    order += [name for name in present if name not in kind.names]
-    arrays = [to_arrow(name, data[name], kind[name] if name in kind.names else None) for name in order]
-    lengths = {name: len(array) for name, array in zip(order, arrays, strict=True)}
-    if len(set(lengths.values())) > 1:
-        raise UsageError(f"columns of table {table_name!r} differ in length: {lengths}.")
-    header = Header(kind.version, digest, dict(meta or {}))
-    table = pa.table(dict(zip(order, arrays, strict=True))).replace_schema_metadata(header.encode())
-    writer = PartWriter(Path(path), table.schema)
-    for batch in table.to_batches():
-        writer.write(batch)
-    return writer.commit()
+def recorded_pools(paths: RunPaths) -> list[tuple[int, Path]]:
+    """The pool parts of recorded epochs; one whose ``samples`` never appeared is left out."""
+    return [
+        (epoch, path) for epoch, path in epoch_parts(paths.pool_parts) if paths.sample_part(epoch).exists()
+    ]
 
 
 def merge_pools(paths: RunPaths) -> int | None:
     """Merge the per-epoch pool parts into ``pools.parquet`` in order of epochs, then remove them.
 
-    A part replaces rows of its epoch that an earlier merge left in the file. Safe to repeat after a kill at any
-    moment. Returns the row count, or ``None`` when there was nothing to merge.
+    Memory stays bounded, and it is safe to repeat after a kill at any moment: parts that an earlier merge had
+    removed already come back out of the file. Returns the row count, or ``None`` if there was nothing to
+    merge.
     """
-    parts = epoch_parts(paths.pool_parts)
-    if not parts:
+    if not epoch_parts(paths.pool_parts):
         return None
-    tables: dict[int, list[Any]] = {}
-    schema = None
-    for path in ([paths.pools] if paths.pools.exists() else []) + [path for _, path in parts]:
-        fresh: dict[int, list[Any]] = {}
-        with open_part(path, "pools") as (file, _), naming(path):
-            schema = file.schema_arrow
-            for batch in file.iter_batches(GROUP_ROWS):
-                table = pa.Table.from_batches([batch])
-                for epoch in table["epoch"].unique().to_pylist():
-                    fresh.setdefault(epoch, []).append(table.filter(pa.compute.equal(table["epoch"], epoch)))
-        tables.update(fresh)
-    writer = PartWriter(paths.pools, schema)
-    for epoch in sorted(tables):
-        for table in tables[epoch]:
-            for batch in table.cast(schema).to_batches():
-                writer.write(batch)
-    rows = writer.commit()
+    if paths.pools.exists():
+        split_pools(paths)
+    writer: PartWriter | None = None
+    for _, path in recorded_pools(paths):
+        with open_part(path, "pools") as (file, _):
+            if writer is None:
+                writer = PartWriter(paths.pools, file.schema_arrow)
+            try:
+                for batch in _batches(file, path):
+                    writer.write(batch)
+            except BaseException:
+                writer.abort()
+                raise
+    rows = writer.commit() if writer is not None else 0
     shutil.rmtree(paths.pool_parts, ignore_errors=True)
     return rows
 
@@ -251,7 +174,7 @@ def write_done(paths: RunPaths, extra: Mapping[str, Any] | None = None) -> dict[
 
 
 def read_done(paths: RunPaths) -> dict[str, Any]:
-    """The content of ``done.json``; raises ``MissingError`` if it is absent, damaged or of another version."""
+    """The content of ``done.json``; raises ``MissingError`` if it is absent, damaged or foreign."""
     try:
         done = json.loads(paths.done.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

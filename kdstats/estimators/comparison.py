@@ -1,0 +1,88 @@
+"""Paired comparisons of schemes that were measured on the same batches (common random numbers)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdstats.errors import UsageError
+from kdstats.estimators.efficient import LogValue
+from kdstats.estimators.intervals import t_quantile
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``a`` against ``b``: T. stddev of ``a`` minus that of ``b``.
+
+    Attributes:
+        a: First scheme.
+        b: Second scheme, the reference.
+        difference: In units of T. stddev.
+        low: Lower end of its interval.
+        high: Upper end.
+        relative: ``a / b − 1``, a fraction, with its own interval ``relative_low … relative_high``.
+        relative_low: Lower end.
+        relative_high: Upper end.
+        p: Two-sided p-value of "equal", Student's t on the paired pseudo-values of the logarithm.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    relative: float
+    relative_low: float
+    relative_high: float
+    p: float
+
+
+def compare(name_a: str, a: LogValue, name_b: str, b: LogValue, confidence: float = 0.95) -> Comparison:
+    """Paired comparison; the units of ``a`` and ``b`` must be the same batches in the same order.
+
+    Raises:
+        UsageError: Unlike numbers of units.
+    """
+    from scipy.special import stdtr
+
+    centre, se, df = _paired(a, b)
+    half = t_quantile(confidence, df) * se
+    gap = math.log(a.value / b.value)
+    p = 2 * float(stdtr(df, -abs(centre) / se)) if se > 0 else (1.0 if centre == 0 else 0.0)
+    relative = [math.expm1(x) for x in (gap, centre - half, centre + half)]
+    return Comparison(name_a, name_b, *(b.value * r for r in relative), *relative, p)
+
+
+def _paired(a: LogValue, b: LogValue) -> tuple[float, float, float]:
+    if len(a.pseudo) != len(b.pseudo):
+        raise UsageError(f"a paired comparison needs the same units, not {len(a.pseudo)} and {len(b.pseudo)}")
+    gaps = a.pseudo - b.pseudo
+    control = (a.control_slope - b.control_slope) * max(a.control_se, b.control_se)
+    se = math.sqrt(float(gaps.var(ddof=1)) / len(gaps) + control**2)
+    return a.centre - b.centre, se, min(a.df, b.df)
+
+
+def probability_lowest(values: Mapping[str, LogValue], rng: np.random.Generator, draws: int = 20_000) -> dict[str, float]:
+    """For each scheme the probability that its T. stddev is the lowest, given the estimates and their covariance.
+
+    Normal approximation on the log scale, from the joint pseudo-values; ties in a draw (exactly equal schemes)
+    are shared.
+
+    Args:
+        values: Scheme → its value, all measured on the same batches.
+        rng: Source of the normal draws.
+        draws: How many.
+    """
+    names = list(values)
+    pseudo = np.stack([values[n].pseudo for n in names], axis=1)
+    slope = np.array([values[n].control_slope for n in names])
+    se = max(v.control_se for v in values.values())
+    covariance = np.atleast_2d(np.cov(pseudo.T)) / len(pseudo) + np.outer(slope, slope) * se**2
+    centres = np.array([values[n].centre for n in names])
+    sample = rng.multivariate_normal(centres, covariance, size=draws, method="eigh")
+    lowest = sample <= sample.min(axis=1, keepdims=True) + 1e-12
+    share = (lowest / lowest.sum(axis=1, keepdims=True)).mean(axis=0)
+    return {name: float(p) for name, p in zip(names, share, strict=True)}

@@ -1,0 +1,77 @@
+"""From delete-one values to a standard error, a bias correction and an interval.
+
+Source: Efron & Tibshirani 1993, chapter 11 (jackknife), Shao & Tu 1995, section 2.1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdstats.errors import UsageError
+
+Array = NDArray[np.float64]
+
+
+def check_confidence(confidence: float) -> float:
+    """``confidence`` if it lies strictly between 0 and 1; raises ``UsageError`` otherwise."""
+    if not 0.0 < confidence < 1.0:
+        raise UsageError(f"a confidence level lies between 0 and 1, not {confidence}; 0.95 is usual")
+    return confidence
+
+
+def t_quantile(confidence: float, df: float) -> float:
+    """Two-sided quantile of Student's t; the normal one for infinite ``df``."""
+    check_confidence(confidence)
+    if math.isinf(df):
+        return NormalDist().inv_cdf(0.5 + confidence / 2)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 0.5 + confidence / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Jackknife:
+    """The delete-one jackknife of one statistic.
+
+    Attributes:
+        value: The statistic of all units.
+        corrected: The same less its first-order bias.
+        se: Standard error.
+        pseudo: ``[J]`` pseudo-values, which behave like independent observations of the statistic.
+    """
+
+    value: float
+    corrected: float
+    se: float
+    pseudo: Array
+
+    @staticmethod
+    def of(value: float, left_out: Array) -> Jackknife:
+        """From the statistic of all J units and its J delete-one values."""
+        j = len(left_out)
+        pseudo = j * value - (j - 1) * left_out
+        return Jackknife(value, float(pseudo.mean()), float(pseudo.std(ddof=1)) / math.sqrt(j), pseudo)
+
+
+def log_interval(centre: float, se: float, df: float, confidence: float) -> tuple[float, float]:
+    """An interval for a positive quantity, symmetric on the log scale, with Student's t.
+
+    Args:
+        centre: Where the interval sits (a bias-corrected value).
+        se: Standard error of ``centre``, same unit.
+        df: Degrees of freedom behind ``se``.
+        confidence: Nominal coverage.
+    """
+    half = t_quantile(confidence, df) * se / centre
+    return centre * math.exp(-half), centre * math.exp(half)
+
+
+def plain_interval(centre: float, se: float, df: float, confidence: float) -> tuple[float, float]:
+    """``centre`` ± Student's t times ``se``."""
+    half = t_quantile(confidence, df) * se
+    return centre - half, centre + half

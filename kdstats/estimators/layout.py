@@ -1,0 +1,66 @@
+"""How batches of epochs without replacement fall into pools, and what that does to the expected variance.
+
+Within an epoch images are drawn without replacement from a finite training set of N, so batches of one epoch
+are negatively correlated and a large pool varies less than independent draws would. With S² the variance
+between images, two disjoint sets of one epoch have covariance −S²/N, and a set of n images has
+S² (1/n − 1/N) (Cochran 1977, section 2.8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdstats.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLayout:
+    """What the expected variance over the pools of a protocol is made of.
+
+    For a batch of ``batch_size`` images let v∞ be its variance under independent draws and S² the part of it
+    that lies between images, per image. Then ``E[s²] = per_batch · v∞ − finite · S² / N``.
+
+    Attributes:
+        images: N, size of the training set.
+        batch_size: Images per batch.
+        pools: K, whole pools over all epochs.
+        per_batch: Mean over pools of batch_size / (images in the pool).
+        finite: Weight of the finite-population correction; near (epochs − 1)/epochs.
+    """
+
+    images: int
+    batch_size: int
+    pools: int
+    per_batch: float
+    finite: float
+
+    @staticmethod
+    def of(images: int, batch_size: int, batches_per_pool: int, epochs: int) -> PoolLayout:
+        """The layout of ``epochs`` passes with a short last batch; pools may straddle epochs, as published.
+
+        CIFAR-100 at batch 64, 10 epochs gives 1,564 pools, 10 of them with a short batch of 16.
+
+        Raises:
+            UsageError: Fewer than two pools.
+        """
+        sizes = [min(batch_size, images - start) for start in range(0, images, batch_size)]
+        counts = np.array(sizes * epochs)
+        epoch = np.repeat(np.arange(epochs), len(sizes))
+        k = len(counts) // batches_per_pool
+        if k < 2:
+            raise UsageError(
+                f"{images} images in {epochs} epochs of batches of {batch_size} make {k} pools of "
+                f"{batches_per_pool} batches; at least 2 are needed"
+            )
+        member = np.arange(k * batches_per_pool) // batches_per_pool
+        share = np.zeros((k, epochs))
+        np.add.at(share, (member, epoch[: len(member)]), counts[: len(member)])
+        inputs = share.sum(axis=1)
+        share /= inputs[:, None]
+        own = float((share**2).sum())
+        shared = float((share.sum(axis=0) ** 2).sum()) - own
+        return PoolLayout(
+            images, batch_size, k, float((batch_size / inputs).mean()), own / k - shared / (k * (k - 1))
+        )

@@ -1,0 +1,179 @@
+"""One look for every figure: fonts that journals accept, column widths, a colour and a marker per scheme."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from kdstats._version import __version__
+from kdstats.errors import MissingError, UsageError
+
+COLUMN = 3.25  # inches, one column of a two-column page
+PAGE = 6.75  # inches, both columns
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 200
+
+RC: Any = {  # matplotlib types the keys of settings one by one
+    # Type 42 (TrueType): camera-ready checkers refuse matplotlib's default Type 3 fonts.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    # Element ids are drawn from this salt instead of a random one, so equal figures are equal files.
+    "svg.hashsalt": "kdstats",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs (ρ, τ) everywhere
+    "font.size": 7.0,
+    "axes.titlesize": 7.0,
+    "axes.labelsize": 7.0,
+    "xtick.labelsize": 6.0,
+    "ytick.labelsize": 6.0,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "axes.grid": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4.0,
+    "legend.frameon": False,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How one scheme is drawn in every figure."""
+
+    color: str
+    marker: str
+    text: str
+
+
+# Colours: seaborn's "colorblind" set, after Wong (Nature Methods 2011), made darker where white paper needs
+# it. Markers differ too, so the schemes can be told apart in grey.
+SCHEMES: dict[str, Mark] = {
+    "identity": Mark("#4d4d4d", "o", "identity"),
+    "flip": Mark("#949494", "s", "flip"),
+    "crop_flip": Mark("#56b4e9", "^", "crop+flip"),
+    "cutout": Mark("#0173b2", "v", "cutout"),
+    "autoaugment": Mark("#d55e00", "D", "AutoAugment"),
+    "mixup": Mark("#de8f05", "P", "mixup"),
+    "cutmix": Mark("#029e73", "X", "CutMix"),
+    "cutmix_pick_student": Mark("#cc78bc", "<", "CutMix pick S"),
+    "cutmix_pick_teacher": Mark("#8b1a4a", ">", "CutMix pick T"),
+}
+
+_SPARE_COLORS = (
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#949494",
+    "#56b4e9",
+    "#8b1a4a",
+)
+_SPARE_MARKERS = ("h", "p", "*", "d", "8", "H", "o", "s", "^", "v")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """matplotlib's settings for a kdstats figure, put back on leaving."""
+    with mpl.rc_context(RC):
+        yield
+
+
+def marks(labels: Iterable[str]) -> dict[str, Mark]:
+    """A colour and marker for every label.
+
+    The nine schemes of the papers keep theirs in all figures. An unknown label
+    takes a colour and marker that follow from its name; where two meet, the one later in alphabetical order
+    moves on (to an unused colour while there is one), so the order of rows does not matter.
+
+    Args:
+        labels: Names of schemes or points; repeats are allowed.
+    """
+    names = list(dict.fromkeys(labels))
+    out = {name: SCHEMES[name] for name in names if name in SCHEMES}
+    used = {mark.color for mark in out.values()}
+    taken = {(mark.color, mark.marker) for mark in out.values()}
+    for name in sorted(set(names) - set(out)):
+        start = zlib.crc32(name.encode())
+        colors = _turned(_SPARE_COLORS, start)
+        free = [color for color in colors if color not in used] or colors
+        pairs = [(c, m) for c in free for m in _turned(_SPARE_MARKERS, start)]
+        pair = next((p for p in pairs if p not in taken), pairs[0])
+        used.add(pair[0])
+        taken.add(pair)
+        out[name] = Mark(*pair, name)
+    return {name: out[name] for name in names}
+
+
+def plain(text: str) -> str:
+    """``text`` as matplotlib must be given it to print it as it is, shortened to 40 characters a line.
+
+    A dollar would start mathematics, and a legend leaves out names that begin with an underscore.
+    """
+    lines = [line if len(line) <= 40 else line[:39] + "…" for line in text.split("\n")]
+    out = "\n".join(lines).replace("$", r"\$")
+    return f" {out}" if out.startswith("_") else out
+
+
+def _turned(items: tuple[str, ...], start: int) -> tuple[str, ...]:
+    cut = start % len(items)
+    return items[cut:] + items[:cut]
+
+
+def check_path(path: str | Path) -> Path:
+    """``path`` if a figure can be saved there.
+
+    Raises:
+        UsageError: The suffix is none of :data:`SUFFIXES`.
+        MissingError: The folder does not exist.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"cannot tell the format of figure {str(path)!r}: end it in {', '.join(SUFFIXES)}")
+    if not target.parent.is_dir():
+        raise MissingError(f"no folder {str(target.parent)!r} to save the figure in; create it first")
+    return target
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Writes ``figure`` in the format of the suffix, without a time stamp.
+
+    Args:
+        figure: What to write.
+        path: Ends in .png, .pdf or .svg.
+
+    Returns:
+        The path written.
+
+    Raises:
+        UsageError: Another suffix.
+        MissingError: The folder does not exist.
+    """
+    target = check_path(path)
+    suffix = target.suffix.lower()
+    software = f"kdstats {__version__}"
+    metadata: dict[str, dict[str, Any]] = {
+        ".png": {"Software": software},
+        ".pdf": {"Creator": software, "CreationDate": None},
+        ".svg": {"Creator": [software], "Date": None},
+    }
+    with style():
+        figure.savefig(target, format=suffix[1:], metadata=metadata[suffix])
+    return target

@@ -1,0 +1,254 @@
+"""``evaluate_da``: T. stddev of augmentation schemes, measured on the teacher alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdstats import data, schemes
+from kdstats.allocator import keep_pages
+from kdstats.data import ImageSet
+from kdstats.errors import MissingError, UsageError, unknown
+from kdstats.estimators.efficient import OriginalsMoments
+from kdstats.estimators.intervals import check_confidence
+from kdstats.estimators.layout import PoolLayout
+from kdstats.estimators.sequential import FIRST_LOOK, check_tolerance, next_look
+from kdstats.provenance import now, provenance
+from kdstats.schemes import Scheme
+from kdstats.schemes.standard import StandardAugmentation
+from kdstats.teacher.accuracy import Accuracy, measure
+from kdstats.teacher.evaluation import Evaluation, Setting, widest
+from kdstats.teacher.load import Network, load_network
+from kdstats.teacher.probe import Probe
+
+PROTOCOLS = ("efficient", "wang2022")
+EPOCHS = 10
+BATCHES_PER_POOL = 5
+# Below this many images the spread of the originals is taken from all of them as a matter of course.
+_SMALL = 4096
+_SECOND_DRAWS = 2048
+# Variance that the control variate saves, as measured on a CIFAR-100 resnet20 teacher; used for planning only.
+_CONTROL_GAIN = 1.5
+
+Progress = Callable[["Status"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a probe stands, for progress displays.
+
+    Attributes:
+        done: Batches so far.
+        target: Batches planned as of now.
+        half_width: Relative half-width of the widest interval at the last look; None before the first.
+    """
+
+    done: int
+    target: int
+    half_width: float | None
+
+
+def evaluate_da(
+    scheme: str | Iterable[str] | None = None,
+    *,
+    all_schemes: bool = False,
+    dataset: str = "digits",
+    data_path: str | Path | None = None,
+    teacher: str | Path | None = None,
+    arch: str | None = None,
+    student: str | Path | None = None,
+    student_arch: str | None = None,
+    protocol: str = "efficient",
+    tol: float = 0.02,
+    pools: int | None = None,
+    batch_size: int = 64,
+    draws: str = "batch",
+    base: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures T. stddev and its companions for one or more schemes, without training anything.
+
+    Args:
+        scheme: Name or names; see ``kdstats.schemes.names()``.
+        all_schemes: The nine schemes of Wang et al. 2022 (those that need a student only if there is one).
+        dataset: Name of a data set.
+        data_path: Folder with its files, where it is not embedded.
+        teacher: Weights file; None for the digits teacher that ships with kdstats.
+        arch: Its architecture, unless a card beside the file says so.
+        student: Weights of a trained student; makes the covariance that of teacher and student.
+        student_arch: Its architecture.
+        protocol: ``efficient`` (batch-level units, until ``tol``) or ``wang2022`` (pools as published, 10
+            epochs or ``pools``).
+        tol: Relative half-width at which ``efficient`` stops, for every scheme.
+        pools: Most pools (of 5 batches) to spend.
+        batch_size: Images per batch; part of the definition.
+        draws: ``batch`` (one draw per batch, as published) or ``sample``; part of the definition.
+        base: Standard augmentation under every scheme; the data set's own by default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        seed: Of image order, standard augmentation and draws.
+        confidence: Nominal coverage of all intervals.
+        progress: Called now and then with a :class:`Status`.
+
+    Returns:
+        An :class:`~kdstats.teacher.evaluation.Evaluation`.
+
+    Raises:
+        UsageError: Unknown names or senseless options.
+        MissingError: Data or teacher missing or unfit.
+        CheckError: NaN or infinity in the teacher's output.
+    """
+    started, clock = now(), time.perf_counter()
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    check_tolerance(tol)
+    check_confidence(confidence)
+    if batch_size < 2:
+        raise UsageError(f"a batch holds at least 2 images, not {batch_size}")
+    if pools is not None and pools < 5:
+        raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
+    names = _names(scheme, all_schemes)
+    keep_pages()
+    where = pick_device(device)
+    train = data.load(dataset, "train", data_path).to(where)
+    if len(train) < batch_size * BATCHES_PER_POOL:
+        raise UsageError(
+            f"{dataset} has {len(train)} training images, fewer than one pool of {BATCHES_PER_POOL} batches of "
+            f"{batch_size}; choose a smaller --batch-size"
+        )
+    network = load_network(teacher, arch, train, where)
+    pupil = load_network(student, student_arch, train, where, "student") if student is not None else None
+    accuracy = _checked_accuracy(network, data.load(dataset, "test", data_path).to(where))
+    wanted, skipped = _runnable(names, pupil, strict=not all_schemes)
+    space = schemes.PixelSpace(train.mean, train.std)
+    # Identity costs no pass of the teacher and every scheme is compared with it.
+    running: dict[str, Scheme] = {n: schemes.get(n, draws=draws, space=space) for n in [*wanted, "identity"]}
+    standard = StandardAugmentation(base if base is not None else train.base)
+    probe = Probe(train, running, network, pupil, standard, batch_size, seed)
+    setting = Setting(
+        protocol=protocol,
+        batch_size=batch_size,
+        batches_per_pool=BATCHES_PER_POOL,
+        epochs=EPOCHS,
+        base=standard.name,
+        draws=draws,
+        seed=seed,
+        confidence=confidence,
+        tol=tol,
+        layout=PoolLayout.of(len(train), batch_size, BATCHES_PER_POOL, EPOCHS),
+    )
+    if protocol == "wang2022":
+        moments, stopped = None, _published(probe, setting, pools, progress)
+    else:
+        moments, stopped = _efficient(probe, setting, pools, progress)
+    return Evaluation.of(
+        probe=probe,
+        setting=setting,
+        moments=moments,
+        stopped=stopped,
+        requested=wanted,
+        skipped=skipped,
+        accuracy=accuracy,
+        provenance={
+            **provenance(str(where)),
+            "started": started,
+            "seconds": time.perf_counter() - clock,
+        },
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; raises ``UsageError`` if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise unknown("device", name, ("auto", "cpu", "cuda")) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"no device {name} on this machine; `--device cpu` always works")
+    return device
+
+
+def _names(scheme: str | Iterable[str] | None, all_schemes: bool) -> list[str]:
+    if all_schemes:
+        if scheme:
+            raise UsageError("name schemes or ask for all, not both")
+        return list(schemes.PUBLISHED_NINE)
+    given = [scheme] if isinstance(scheme, str) else list(scheme or ())
+    if not given:
+        raise UsageError("name a scheme, for example --scheme cutmix, or ask for --all; `kdstats schemes list`")
+    return list(dict.fromkeys(schemes.record(name).name for name in given))
+
+
+def _runnable(names: list[str], student: Network | None, *, strict: bool) -> tuple[list[str], dict[str, str]]:
+    skipped = {}
+    for name in names:
+        if "student" in schemes.record(name).needs and student is None:
+            skipped[name] = f"{name} ranks views by the student's output: add --student FILE"
+    if skipped and strict:
+        raise UsageError("; ".join(skipped.values()))
+    return [name for name in names if name not in skipped], skipped
+
+
+def _checked_accuracy(network: Network, test: ImageSet) -> Accuracy:
+    accuracy = measure(network.model, test)
+    if not np.isfinite(accuracy.loss):
+        raise MissingError(f"{network.path}: the teacher's test loss is {accuracy.loss}; are these the right weights?")
+    return accuracy
+
+
+def _published(probe: Probe, setting: Setting, pools: int | None, progress: Progress | None) -> str:
+    """As released: every batch of 10 epochs, short last batches included, pools straddling epochs."""
+    per_epoch = -(-len(probe.images) // setting.batch_size)
+    whole = setting.epochs * per_epoch // setting.batches_per_pool
+    target = setting.batches_per_pool * min(whole, pools or whole)
+    _advance(probe, probe.batches(drop_last=False), target, None, progress)
+    return "epochs" if pools is None or pools >= whole else "pools"
+
+
+def _efficient(
+    probe: Probe, setting: Setting, pools: int | None, progress: Progress | None
+) -> tuple[OriginalsMoments, str]:
+    images = len(probe.images)
+    cap = (pools or setting.layout.pools) * setting.batches_per_pool
+    moments = probe.spread(min(images, _SMALL), min(images, _SECOND_DRAWS))
+    batches = probe.batches(drop_last=True)
+    target, half_width = min(FIRST_LOOK, cap), None
+    while True:
+        _advance(probe, batches, target, half_width, progress)
+        half_width = widest(probe, setting, moments)
+        following = next_look(target, half_width, setting.tol, cap)
+        if not moments.exact and _control_pays(probe, following, images):
+            moments = probe.spread(images, _SECOND_DRAWS)
+            half_width = widest(probe, setting, moments)
+            following = next_look(target, half_width, setting.tol, cap)
+        if following == target:
+            return moments, "tol" if half_width <= setting.tol else "pools"
+        target = following
+
+
+def _control_pays(probe: Probe, target: int, images: int) -> bool:
+    views = sum(t.forwards for t in probe.tallies.values()) / max(len(probe.means), 1)
+    return (target - len(probe.means)) * views * (1 - 1 / _CONTROL_GAIN) > images
+
+
+def _advance(
+    probe: Probe,
+    batches: Iterator[tuple[int, int, Tensor]],
+    target: int,
+    half_width: float | None,
+    progress: Progress | None,
+) -> None:
+    while len(probe.means) < target:
+        probe.step(*next(batches))
+        if progress is not None:
+            progress(Status(len(probe.means), target, half_width))

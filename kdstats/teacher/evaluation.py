@@ -1,0 +1,334 @@
+"""The result of ``evaluate_da``: tallies turned into estimates, comparisons and the JSON contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdstats.data import ImageSet
+from kdstats.estimators.comparison import Comparison, compare, probability_lowest
+from kdstats.estimators.components import Components
+from kdstats.estimators.covariance import CovarianceEstimate, ce_covariance
+from kdstats.estimators.efficient import LEAST_UNITS, LogValue, OriginalsMoments, from_batches, from_pools
+from kdstats.estimators.estimate import Estimate
+from kdstats.estimators.layout import PoolLayout
+from kdstats.estimators.tstddev import null_value, pool_batches
+from kdstats.teacher.accuracy import Accuracy
+from kdstats.teacher.load import Network
+from kdstats.teacher.probe import Probe, Tally
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+SCHEMA = "kdstats/evaluate-da/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a probe measures: everything that belongs to the definition of its values, and the stopping rule."""
+
+    protocol: str
+    batch_size: int
+    batches_per_pool: int
+    epochs: int
+    base: str
+    draws: str
+    seed: int
+    confidence: float
+    tol: float
+    layout: PoolLayout
+
+    @property
+    def pool_inputs(self) -> int:
+        """Inputs of a full pool, originals and views."""
+        return 2 * self.batch_size * self.batches_per_pool
+
+    def definition(self) -> dict[str, Any]:
+        """The definition that travels with every value."""
+        return {
+            "metric": "t_stddev",
+            "protocol": self.protocol,
+            "batch_size": self.batch_size,
+            "batches_per_pool": self.batches_per_pool,
+            "epochs": self.epochs,
+            "views": "original+augmented",
+            "base": self.base,
+            "temperature": 1.0,
+            "ddof": 1,
+            "draws": self.draws,
+        }
+
+    def label(self) -> str:
+        """The definition in one line; the protocol, which only says how it was estimated, is left out."""
+        return (
+            f"t_stddev[pool={self.batches_per_pool}x{self.batch_size}x2;epochs={self.epochs};T=1;ddof=1;"
+            f"draws={self.draws};base={self.base}]"
+        )
+
+
+def log_value(
+    probe: Probe, setting: Setting, moments: OriginalsMoments | None, tally: Tally, upto: int | None = None
+) -> LogValue:
+    """T. stddev of one scheme from the first ``upto`` batches of a probe (all by default)."""
+    originals, views = np.stack(probe.means[:upto]), np.stack(tally.means[:upto])
+    if moments is not None:
+        return from_batches(originals, views, np.array(probe.epoch[:upto]), setting.layout, moments)
+    sums = [((o + v) * n, 2 * n) for o, v, n in zip(originals, views, probe.sizes, strict=False)]
+    return from_pools(pool_batches(sums, setting.batches_per_pool))
+
+
+def widest(probe: Probe, setting: Setting, moments: OriginalsMoments | None) -> float:
+    """The largest relative half-width among the schemes of a probe, now."""
+    values = (log_value(probe, setting, moments, tally) for tally in probe.tallies.values())
+    return max(value.half_width(setting.confidence) for value in values)
+
+
+@dataclass(frozen=True)
+class SchemeResult:
+    """Everything measured of one scheme; units as in the JSON contract (probabilities, nats, nats²)."""
+
+    scheme: str
+    t_stddev: Estimate
+    components: Components
+    covariance: CovarianceEstimate
+    teacher_entropy: float
+    view_entropy: float
+    view_accuracy: float
+    kl_view_original: float
+    inputs: int
+    pools: int
+    teacher_forwards: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer of ``evaluate_da``.
+
+    Attributes:
+        setting: How it was measured.
+        images: The data set.
+        teacher: The teacher.
+        accuracy: Its test loss and accuracy.
+        student: The student, if one was given.
+        results: One per scheme, the requested ones first.
+        comparisons: Each scheme against identity, paired on the same batches.
+        lowest: Scheme → probability that its T. stddev is the lowest of those measured.
+        skipped: Scheme → why it could not be measured.
+        convergence: Scheme → (batches, values, lows, highs) along the probe.
+        batch_means: Scheme → ``[J, C]`` mean probabilities of its views; ``original`` holds those of the originals.
+        epoch: ``[J]`` epoch of each batch.
+        sizes: ``[J]`` images per batch.
+        stopped: Why the probe ended: ``tol``, ``pools`` or ``epochs``.
+        originals_forwards: Images the teacher saw as originals, shared by all schemes.
+        provenance: Version, command, device, times.
+    """
+
+    setting: Setting
+    images: ImageSet
+    teacher: Network
+    accuracy: Accuracy
+    student: Network | None
+    results: tuple[SchemeResult, ...]
+    comparisons: tuple[Comparison, ...]
+    lowest: dict[str, float]
+    skipped: dict[str, str]
+    convergence: dict[str, tuple[list[int], list[float], list[float], list[float]]]
+    batch_means: dict[str, Array]
+    epoch: list[int]
+    sizes: list[int]
+    stopped: str
+    originals_forwards: int
+    provenance: dict[str, Any]
+
+    @staticmethod
+    def of(
+        *,
+        probe: Probe,
+        setting: Setting,
+        moments: OriginalsMoments | None,
+        stopped: str,
+        requested: Sequence[str],
+        skipped: Mapping[str, str],
+        accuracy: Accuracy,
+        provenance: dict[str, Any],
+    ) -> Evaluation:
+        """Computes every estimate from the tallies of a finished probe."""
+        order = list(dict.fromkeys([*requested, "identity"]))
+        values = {name: log_value(probe, setting, moments, probe.tallies[name]) for name in order}
+        rng = np.random.default_rng(setting.seed)
+        return Evaluation(
+            setting=setting,
+            images=probe.images,
+            teacher=probe.teacher,
+            accuracy=accuracy,
+            student=probe.student,
+            results=tuple(_result(probe, setting, moments, name, values[name]) for name in order),
+            comparisons=tuple(
+                compare(name, values[name], "identity", values["identity"], setting.confidence)
+                for name in order
+                if name != "identity"
+            ),
+            lowest=probability_lowest(values, rng),
+            skipped=dict(skipped),
+            convergence={name: _convergence(probe, setting, moments, name) for name in order},
+            batch_means={
+                "original": np.stack(probe.means),
+                **{name: np.stack(probe.tallies[name].means) for name in order},
+            },
+            epoch=probe.epoch,
+            sizes=probe.sizes,
+            stopped=stopped,
+            originals_forwards=probe.forwards,
+            provenance=provenance,
+        )
+
+    @property
+    def null(self) -> float:
+        """T. stddev of a fully confident, class-balanced teacher on the independent images of a pool."""
+        return null_value(self.images.classes, self.setting.pool_inputs // 2)
+
+    def ranking(self) -> list[SchemeResult]:
+        """The results from the lowest T. stddev (best) to the highest."""
+        return sorted(self.results, key=lambda r: r.t_stddev.value)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per scheme, columns as in the JSON contract (nested ones joined by a dot)."""
+        import pandas as pd
+
+        return pd.json_normalize(self.to_dict()["results"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document ``kdstats/evaluate-da/1``."""
+        return {
+            "schema": SCHEMA,
+            "definition": self.setting.definition(),
+            "teacher": {
+                "name": self.teacher.name,
+                "arch": self.teacher.arch,
+                "sha256": self.teacher.sha256,
+                "test_accuracy": self.accuracy.accuracy,
+                "test_loss": self.accuracy.loss,
+            },
+            "student": None
+            if self.student is None
+            else {"name": self.student.name, "arch": self.student.arch, "sha256": self.student.sha256},
+            "dataset": {
+                "name": self.images.name,
+                "split": self.images.split,
+                "n": len(self.images),
+                "classes": self.images.classes,
+                "sha256": self.images.digest,
+            },
+            "results": [self._row(result) for result in self.results],
+            "comparisons": [asdict(c) for c in self.comparisons],
+            "lowest": self.lowest,
+            "skipped": self.skipped,
+            "shared": {
+                "originals_forwards": self.originals_forwards,
+                "batches": len(self.epoch),
+                "seed": self.setting.seed,
+                "tol": self.setting.tol,
+            },
+            "provenance": self.provenance,
+        }
+
+    def _row(self, result: SchemeResult) -> dict[str, Any]:
+        value, parts, covariance = result.t_stddev, result.components, result.covariance
+        return {
+            "scheme": result.scheme,
+            "t_stddev": value.value,
+            "se": value.se,
+            "low": value.low,
+            "high": value.high,
+            "confidence": value.confidence,
+            "method": value.method,
+            "pools": result.pools,
+            "inputs": result.inputs,
+            "teacher_forwards": result.teacher_forwards,
+            "teacher_entropy": result.teacher_entropy,
+            "design_effect": parts.design_effect,
+            "effective_inputs": parts.effective_inputs,
+            "components": {
+                "var_original": parts.var_original,
+                "var_augmented": parts.var_augmented,
+                "cov_views": parts.cov_views,
+                "cov_cross": parts.cov_cross,
+            },
+            "covariance": {
+                "source": "teacher" if self.student is None else "student",
+                "mean_covariance": covariance.mean_covariance.value,
+                "mean_covariance_low": covariance.mean_covariance.low,
+                "mean_covariance_high": covariance.mean_covariance.high,
+                "risk_variance": covariance.risk_variance.value,
+                "design_effect": covariance.design_effect.value,
+                "observations": covariance.observations,
+                "positions": covariance.positions,
+            },
+            "rivals": {
+                "view_entropy": result.view_entropy,
+                "view_accuracy": result.view_accuracy,
+                "kl_view_original": result.kl_view_original,
+            },
+            "null": self.null,
+            "stopped": self.stopped,
+            "seconds": self.provenance["seconds"],
+            "notes": list(value.notes),
+        }
+
+
+def _result(
+    probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str, value: LogValue
+) -> SchemeResult:
+    tally = probe.tallies[name]
+    if moments is None:
+        method = "sd over pools as published; delete-one-pool jackknife, t on the log scale"
+    elif moments.exact:
+        method = "batch-level variance with the originals as control variate; delete-one-batch jackknife, t, log scale"
+    else:
+        method = "batch-level variance; delete-one-batch jackknife, t on the log scale"
+    full = [u for u in tally.u if len(u) == 2 * setting.batch_size]
+    return SchemeResult(
+        scheme=name,
+        t_stddev=value.estimate(setting.confidence, method, setting.label()),
+        components=tally.pairs.components(_pool_variance(probe, setting, tally, value), setting.pool_inputs),
+        covariance=ce_covariance(np.stack(full), confidence=setting.confidence),
+        teacher_entropy=(probe.entropy + tally.entropy) / (sum(probe.sizes) + tally.views),
+        view_entropy=tally.entropy / tally.views,
+        view_accuracy=tally.correct / tally.views,
+        kl_view_original=tally.kl / tally.views,
+        inputs=sum(probe.sizes) + tally.views,
+        pools=len(probe.means) // setting.batches_per_pool,
+        teacher_forwards=tally.forwards,
+    )
+
+
+def _pool_variance(probe: Probe, setting: Setting, tally: Tally, value: LogValue) -> float:
+    """Variance of a pool mean averaged over classes, on the level of the reported T. stddev.
+
+    Components add up variances while T. stddev averages deviations; the ratio of the two averages is taken from
+    the batch means and applied to the reported value.
+    """
+    means = 0.5 * (np.stack(probe.means) + np.stack(tally.means))
+    variance = means.var(axis=0, ddof=1)
+    return float(value.value**2 * variance.mean() / np.sqrt(variance).mean() ** 2)
+
+
+def _convergence(
+    probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    total = len(probe.means)
+    least = LEAST_UNITS if moments is not None else 5 * setting.batches_per_pool
+    at = np.unique(np.geomspace(min(least, total), total, 24).round().astype(int))
+    out: tuple[list[int], list[float], list[float], list[float]] = ([], [], [], [])
+    for upto in at.tolist():
+        estimate = log_value(probe, setting, moments, probe.tallies[name], upto).estimate(
+            setting.confidence, "", ""
+        )
+        for column, number in zip(out, (upto, estimate.value, estimate.low, estimate.high), strict=True):
+            column.append(number)  # type: ignore[arg-type]
+    return out

@@ -1,0 +1,219 @@
+"""The probe: one pass of the teacher over originals and the views of several schemes, on the same batches.
+
+Batches are the outer loop and schemes the inner one, so the originals are computed once for all schemes, every
+scheme sees the same images under the same random numbers, and memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdstats.data import ImageSet
+from kdstats.errors import CheckError
+from kdstats.estimators.components import PairMoments
+from kdstats.estimators.efficient import OriginalsMoments
+from kdstats.schemes import Scheme
+from kdstats.schemes.keys import epoch_order, view_generator
+from kdstats.schemes.picking import Pick
+from kdstats.schemes.standard import StandardAugmentation
+from kdstats.teacher.load import Network
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Tally:
+    """What is kept of one scheme's views: per batch a mean vector, over all images a few sums.
+
+    Attributes:
+        means: Mean probability vector of the views, per batch.
+        u: Per batch the cross-entropies of originals and views, by position, nats (float32).
+        pairs: Sums over (original, view) pairs.
+        entropy: Sum of the teacher's entropies over views, nats.
+        kl: Sum of KL(original ‖ view), nats.
+        correct: Sum over views of λ [top-1 = label] + (1 − λ) [top-1 = partner's label].
+        views: Number of views.
+        forwards: Images the teacher saw for this scheme, originals not counted.
+    """
+
+    pairs: PairMoments
+    means: list[Array] = field(default_factory=list)
+    u: list[NDArray[np.float32]] = field(default_factory=list)
+    entropy: float = 0.0
+    kl: float = 0.0
+    correct: float = 0.0
+    views: int = 0
+    forwards: int = 0
+
+
+class _Remember:
+    """The teacher, with its answers kept by batch length: picking scores a pool whose views are needed again."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.images = 0
+        self.answers: dict[int, Tensor] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.images += len(images)
+        self.answers[len(images)] = self.network.logits(images)
+        return self.answers[len(images)]
+
+
+class Probe:
+    """Feeds batches through the teacher and tallies every scheme.
+
+    Attributes:
+        tallies: Scheme name → its sums so far.
+        means: ``[J]`` mean probability vectors of the originals, one per batch.
+        sizes: ``[J]`` images per batch.
+        epoch: ``[J]`` epoch of each batch.
+        entropy: Sum of the teacher's entropies over originals, nats.
+        forwards: Originals that the teacher saw, in batches and in :meth:`spread`.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        schemes: Mapping[str, Scheme],
+        teacher: Network,
+        student: Network | None,
+        base: StandardAugmentation,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.images, self.schemes, self.teacher, self.student = images, schemes, teacher, student
+        self.base, self.batch_size, self.seed = base, batch_size, seed
+        self.tallies = {name: Tally(PairMoments(images.classes)) for name in schemes}
+        self.means: list[Array] = []
+        self.sizes: list[int] = []
+        self.epoch: list[int] = []
+        self.entropy = 0.0
+        self.forwards = 0
+
+    def batches(self, *, drop_last: bool) -> Iterator[tuple[int, int, Tensor]]:
+        """Endless ``(epoch, step, positions)``, each epoch a fresh shuffle without replacement."""
+        n, size = len(self.images), self.batch_size
+        last = n - n % size if drop_last else n
+        epoch = 0
+        while True:
+            order = epoch_order(self.seed, epoch, n)
+            for step, start in enumerate(range(0, last, size)):
+                yield epoch, step, order[start : min(start + size, last)]
+            epoch += 1
+
+    def original(self, positions: Tensor, epoch: int) -> Tensor:
+        """Normalised originals under the standard augmentation of ``epoch``."""
+        where = positions.to(self.images.images.device)
+        pixels = self.base.apply(self.images.images[where], self.images.sample_id[where], self.seed, epoch)
+        return self.images.normalise(pixels)
+
+    def step(self, epoch: int, step: int, positions: Tensor) -> None:
+        """One batch: originals once, then the views of every scheme."""
+        x = self.original(positions, epoch)
+        where = positions.to(x.device)
+        labels, ids = self.images.labels[where], self.images.sample_id[where]
+        log_o = _log_probabilities(self.teacher.logits(x), ids)
+        self.forwards += len(x)
+        self.means.append(_mean(log_o))
+        self.sizes.append(len(x))
+        self.epoch.append(epoch)
+        self.entropy += float(_entropy(log_o).sum())
+        u_o = self._u(log_o, x)
+        for name, scheme in self.schemes.items():
+            self._view(scheme, self.tallies[name], x, labels, ids, log_o, u_o, epoch, step)
+
+    def _view(
+        self,
+        scheme: Scheme,
+        tally: Tally,
+        x: Tensor,
+        labels: Tensor,
+        ids: Tensor,
+        log_o: Tensor,
+        u_o: Tensor,
+        epoch: int,
+        step: int,
+    ) -> None:
+        scorer = _Remember(self.teacher)
+        student = self.student.logits if self.student is not None else None
+        # One purpose for all schemes: the same uniform numbers move every scheme (common random numbers).
+        batch = scheme.apply(
+            x,
+            labels,
+            ids,
+            generator=view_generator(self.seed, scheme.draws, epoch, step),
+            teacher=scorer,
+            student=student,
+        )
+        if scheme.name == "identity":
+            log_v, u_v = log_o, u_o
+        else:
+            pool = scorer.answers.get(scheme.runs * len(x)) if isinstance(scheme, Pick) else None
+            if pool is not None:
+                logits = pool[batch.draw.params["picked"].to(x.device)]
+            else:
+                logits = scorer(batch.images)
+            log_v = _log_probabilities(logits, batch.sample_id)
+            u_v = self._u(log_v, batch.images)
+        base = log_o[batch.index]
+        tally.pairs.update(base.exp().cpu().numpy(), log_v.exp().cpu().numpy())
+        tally.means.append(_mean(log_v))
+        tally.u.append(torch.cat([u_o, u_v]).cpu().numpy())
+        tally.entropy += float(_entropy(log_v).sum())
+        tally.kl += float((base.exp() * (base - log_v)).sum())
+        top = log_v.argmax(1)
+        if batch.labels is not None and batch.partner_labels is not None:
+            own, other = (top == batch.labels).float(), (top == batch.partner_labels).float()
+            tally.correct += float((batch.lam * own + (1 - batch.lam) * other).sum())
+        tally.views += len(log_v)
+        tally.forwards += scorer.images
+
+    def _u(self, log_t: Tensor, images: Tensor) -> Tensor:
+        """Teacher–student cross-entropy per image, nats; the teacher's entropy while it stands in."""
+        if self.student is None:
+            return _entropy(log_t)
+        log_s = torch.log_softmax(self.student.logits(images), dim=1)
+        return -(log_t.exp() * log_s).sum(1)
+
+    def spread(self, images: int, again: int) -> OriginalsMoments:
+        """Spread of single originals, from ``images`` of them and a second draw of the first ``again``.
+
+        ``images`` equal to the size of the training set makes the result exact, hence usable as a control.
+        """
+        # An epoch that no batch of the probe uses, so that the draws are independent of theirs.
+        first, second = (
+            np.concatenate([self._probabilities(start, min(start + 500, n), epoch) for start in range(0, n, 500)])
+            for epoch, n in ((-1, images), (-2, again))
+        )
+        return OriginalsMoments.of(first, second, exact=images == len(self.images))
+
+    def _probabilities(self, start: int, stop: int, epoch: int) -> NDArray[np.float32]:
+        order = epoch_order(self.seed, -1, len(self.images))
+        x = self.original(order[start:stop], epoch)
+        self.forwards += len(x)
+        probabilities: NDArray[np.float32] = torch.softmax(self.teacher.logits(x), dim=1).cpu().numpy()
+        return probabilities
+
+
+def _log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
+    log_p = torch.log_softmax(logits, dim=1)
+    bad = ~torch.isfinite(log_p).all(1)
+    if bool(bad.any()):
+        first = ids[bad][:3].tolist()
+        raise CheckError(f"the teacher's output is NaN or infinite for samples {first} ({int(bad.sum())} in a batch)")
+    return log_p
+
+
+def _mean(log_p: Tensor) -> Array:
+    return np.asarray(log_p.exp().double().mean(0).cpu().numpy())
+
+
+def _entropy(log_p: Tensor) -> Tensor:
+    return -(log_p.exp() * log_p).sum(1)
