@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from kdstats._version import __version__
-from kdstats.cli import correlate, evaluate_da
+from kdstats.cli import correlate, datasets, evaluate_da, models, schemes
 from kdstats.console import run_program
 
 app = typer.Typer(
@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 app.command("evaluate-da")(evaluate_da.command)
 app.command("correlate")(correlate.command)
+app.add_typer(schemes.app, name="schemes")
+app.command("datasets")(datasets.command)
+app.command("models")(models.command)
 
 
 def _version(show: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from kdstats.errors import MissingError, UsageError
 if TYPE_CHECKING:
     from kdstats.data.registry import DataCard
 
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _COLUMNS = ("img", "fine_label")
 _HOW = (
     "Put the hub's files train-*.parquet and test-*.parquet of the data set 'uoft-cs/cifar100' (configuration "
@@ -34,7 +36,11 @@ def load(card: DataCard, split: str, path: Path | None) -> ImageSet:
         UsageError: No folder was named.
         MissingError: No such folder or files, damaged Parquet, foreign columns, undecodable or odd images.
     """
-    folder = Path(os.environ["KDSTATS_DATA"]) / card.name if path is None and "KDSTATS_DATA" in os.environ else path
+    folder = (
+        Path(os.environ["KDSTATS_DATA"]) / card.name
+        if path is None and "KDSTATS_DATA" in os.environ
+        else path
+    )
     if folder is None:
         raise UsageError(f"{card.name} is read from files: name their folder with --data FOLDER. {_HOW}")
     if not folder.is_dir():
@@ -42,6 +48,7 @@ def load(card: DataCard, split: str, path: Path | None) -> ImageSet:
     files = sorted(folder.glob(f"{split}-*.parquet"))
     if not files:
         raise MissingError(f"no {split}-*.parquet in {folder.absolute()}. {_HOW}")
+    _check_shards(files)
     digest = digest_files(files)
     names = _class_names(files[0], card.classes)
     images, labels = cached(f"{card.name}-{split}", digest, lambda: _decode(files, card))
@@ -59,6 +66,18 @@ def load(card: DataCard, split: str, path: Path | None) -> ImageSet:
     )
 
 
+def _check_shards(files: list[Path]) -> None:
+    """The hub names its files ``train-00000-of-00003``; a set that lacks one of them would be a quiet subset."""
+    shards = [found for file in files if (found := _SHARD.search(file.stem))]
+    for total in {int(shard[2]) for shard in shards}:
+        there = {int(shard[1]) for shard in shards if int(shard[2]) == total}
+        lacking = sorted(set(range(total)) - there)
+        if lacking:
+            raise MissingError(
+                f"{files[0].parent.absolute()} lacks part {lacking[0]:05d} of {total} ({files[0].name} is there). {_HOW}"
+            )
+
+
 def _open(file: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -71,6 +90,14 @@ def _open(file: Path) -> Any:
     if missing:
         have = ", ".join(parquet.schema_arrow.names)
         raise MissingError(f"{file} has no column {' and '.join(missing)} (it has {have}); is it CIFAR-100?")
+    kind = parquet.schema_arrow.field("img").type
+    inner = (
+        kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else None
+    )
+    if inner is None or not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+        raise MissingError(f"{file}: img holds {kind}, expected a struct with the image file in 'bytes'")
+    if parquet.metadata.num_rows == 0:
+        raise MissingError(f"{file} holds no rows")
     return parquet
 
 
@@ -97,12 +124,16 @@ def _decode(files: list[Path], card: DataCard) -> tuple[NDArray[np.uint8], NDArr
             try:
                 table = _open(file).read(columns=list(_COLUMNS))
                 blobs = table["img"].combine_chunks().field("bytes").to_pylist()
-                targets = table["fine_label"].to_numpy()
+                column = table["fine_label"]
+                if column.null_count:
+                    row = column.is_null().to_pylist().index(True)
+                    raise MissingError(f"{file}, row {row}: no fine_label")
+                targets = column.to_numpy()
             except (pa.ArrowException, OSError, KeyError) as error:
                 raise MissingError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
             chunks = [(file, start, blobs[start : start + 512]) for start in range(0, len(blobs), 512)]
-            images += pool.map(lambda chunk: _images(*chunk, shape), chunks)
             labels.append(_labels(targets, card.classes, file))
+            images += pool.map(lambda chunk: _images(chunk[0], chunk[1], chunk[2], shape), chunks)
     return np.concatenate(images), np.concatenate(labels)
 
 
@@ -115,12 +146,17 @@ def _image(blob: bytes | None, shape: tuple[int, int, int], where: str) -> NDArr
 
     try:
         with Image.open(io.BytesIO(blob or b"")) as image:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            if image.size != (shape[2], shape[1]):  # before decoding: a damaged header may promise gigabytes
+                raise MissingError(
+                    f"{where}: an image of {image.width}x{image.height} pixels, expected {shape[2]}x{shape[1]}"
+                )
+            return np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
+    except UnidentifiedImageError:  # its own text names a memory address
+        raise MissingError(f"{where}: not a readable image (no known image format)") from None
+    except MissingError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MissingError(f"{where}: not a readable image ({str(error).splitlines()[0]})") from None
-    if pixels.shape != shape:
-        raise MissingError(f"{where}: an image of {pixels.shape[2]}x{pixels.shape[1]} pixels, expected {shape[2]}x{shape[1]}")
-    return pixels
 
 
 def _labels(values: Any, classes: int, file: Path) -> NDArray[np.int64]:
@@ -128,5 +164,6 @@ def _labels(values: Any, classes: int, file: Path) -> NDArray[np.int64]:
     if labels.dtype.kind not in "iu":
         raise MissingError(f"{file}: fine_label holds {labels.dtype}, expected whole numbers without gaps")
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
-        raise MissingError(f"{file}: fine_label goes from {labels.min()} to {labels.max()}, expected 0…{classes - 1}")
+        row = int(np.argmax((labels < 0) | (labels >= classes)))
+        raise MissingError(f"{file}, row {row}: fine_label is {labels[row]}, expected 0…{classes - 1}")
     return labels.astype(np.int64)

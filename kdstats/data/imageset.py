@@ -42,9 +42,13 @@ class ImageSet:
         n = len(self.images)
         where = f"{self.name} {self.split}"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or n == 0:
-            raise MissingError(f"{where}: expected N images as uint8 [N, channels, H, W], got {self.images.shape}")
+            raise MissingError(
+                f"{where}: expected N images as uint8 [N, channels, H, W], got {self.images.shape}"
+            )
         if len(self.labels) != n or len(self.sample_id) != n:
-            raise MissingError(f"{where}: {n} images, {len(self.labels)} labels, {len(self.sample_id)} sample ids")
+            raise MissingError(
+                f"{where}: {n} images, {len(self.labels)} labels, {len(self.sample_id)} sample ids"
+            )
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.class_names):
             raise MissingError(f"{where}: a label lies outside 0…{len(self.class_names) - 1}")
         if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1]:

@@ -100,5 +100,7 @@ def load(name: str, split: str = "train", path: str | Path | None = None) -> Ima
     found = card(name)
     if path is not None and not found.needs_path:
         raise UsageError(f"{name} is embedded and reads no files; leave out --data or name another --dataset")
-    loaded: ImageSet = importlib.import_module(found.module).load(found, split, None if path is None else Path(path))
+    loaded: ImageSet = importlib.import_module(found.module).load(
+        found, split, None if path is None else Path(path)
+    )
     return loaded

@@ -83,7 +83,9 @@ class Comoments:
             raise UsageError(f"expected observations of N ≥ 2 positions, got an array of shape {rows.shape}")
         known = next(iter(self._groups.values())).mean.size if self._groups else rows.shape[1]
         if rows.shape[1] != known:
-            raise UsageError(f"observations of {known} and of {rows.shape[1]} positions; trim all to one length")
+            raise UsageError(
+                f"observations of {known} and of {rows.shape[1]} positions; trim all to one length"
+            )
         if not np.isfinite(rows).all():
             k, i = np.argwhere(~np.isfinite(rows))[0]
             raise CheckError(f"observation {self._seen + k}, position {i} is NaN or infinite")
@@ -102,7 +104,9 @@ class Comoments:
         for part in (self, *others):
             sizes = {m.mean.size for m in (*out._groups.values(), *part._groups.values())}
             if len(sizes) > 1:
-                raise UsageError(f"states of {' and '.join(map(str, sorted(sizes)))} positions cannot be merged")
+                raise UsageError(
+                    f"states of {' and '.join(map(str, sorted(sizes)))} positions cannot be merged"
+                )
             # Groups are rotated by what is there already, so that small parts do not all fall into group 0.
             for group, moments in part._groups.items():
                 out._add((group + out._seen) % GROUPS, moments)
@@ -121,7 +125,10 @@ class Comoments:
             raise UsageError(f"covariance needs at least {LEAST_OBSERVATIONS} observations, not {self._seen}")
         groups = [self._groups[g] for g in sorted(self._groups)]
         variance, risk = _variances(_merged(groups))
-        if variance == 0:
+        if (
+            variance
+            <= (16 * np.finfo(np.float64).eps * max(float(np.abs(g.mean).max()) for g in groups)) ** 2
+        ):
             raise CheckError(f"all {self._seen} observations are equal: there is no variance to speak of")
         left = np.array([_variances(_merged(groups[:g] + groups[g + 1 :])) for g in range(len(groups))])
         n = groups[0].mean.size

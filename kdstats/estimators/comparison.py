@@ -52,8 +52,18 @@ def compare(name_a: str, a: LogValue, name_b: str, b: LogValue, confidence: floa
     half = t_quantile(confidence, df) * se
     gap = math.log(a.value / b.value)
     p = 2 * float(stdtr(df, -abs(centre) / se)) if se > 0 else (1.0 if centre == 0 else 0.0)
-    relative = [math.expm1(x) for x in (gap, centre - half, centre + half)]
-    return Comparison(name_a, name_b, *(b.value * r for r in relative), *relative, p)
+    point, low, high = (math.expm1(x) for x in (gap, centre - half, centre + half))
+    return Comparison(
+        a=name_a,
+        b=name_b,
+        difference=b.value * point,
+        low=b.value * low,
+        high=b.value * high,
+        relative=point,
+        relative_low=low,
+        relative_high=high,
+        p=p,
+    )
 
 
 def _paired(a: LogValue, b: LogValue) -> tuple[float, float, float]:
@@ -65,7 +75,9 @@ def _paired(a: LogValue, b: LogValue) -> tuple[float, float, float]:
     return a.centre - b.centre, se, min(a.df, b.df)
 
 
-def probability_lowest(values: Mapping[str, LogValue], rng: np.random.Generator, draws: int = 20_000) -> dict[str, float]:
+def probability_lowest(
+    values: Mapping[str, LogValue], rng: np.random.Generator, draws: int = 20_000
+) -> dict[str, float]:
     """For each scheme the probability that its T. stddev is the lowest, given the estimates and their covariance.
 
     Normal approximation on the log scale, from the joint pseudo-values; ties in a draw (exactly equal schemes)
@@ -83,6 +95,8 @@ def probability_lowest(values: Mapping[str, LogValue], rng: np.random.Generator,
     covariance = np.atleast_2d(np.cov(pseudo.T)) / len(pseudo) + np.outer(slope, slope) * se**2
     centres = np.array([values[n].centre for n in names])
     sample = rng.multivariate_normal(centres, covariance, size=draws, method="eigh")
-    lowest = sample <= sample.min(axis=1, keepdims=True) + 1e-12
+    # Equal schemes come out of the decomposition with gaps of 1e-8 of their spread; real gaps are far larger.
+    tie = 1e-6 * math.sqrt(float(np.diag(covariance).max()))
+    lowest = sample <= sample.min(axis=1, keepdims=True) + tie
     share = (lowest / lowest.sum(axis=1, keepdims=True)).mean(axis=0)
     return {name: float(p) for name, p in zip(names, share, strict=True)}

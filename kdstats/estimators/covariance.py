@@ -77,21 +77,26 @@ def wang2022_v3(u: Any) -> float:
     matrix = _matrix(u)
     top = matrix.max(axis=0)
     if (top <= 0).any():
-        raise CheckError(f"position {int(np.argmax(top <= 0))} has no positive value; cross-entropies are positive")
+        raise CheckError(
+            f"position {int(np.argmax(top <= 0))} has no positive value; cross-entropies are positive"
+        )
     scaled = matrix / top
     n = matrix.shape[1]
     return float(0.5 * (scaled.mean(axis=1).var(ddof=1) - scaled.var(axis=0, ddof=1).sum() / n**2))
 
 
-def ce_covariance(u: Any, *, confidence: float = 0.95) -> CovarianceEstimate:
+def ce_covariance(u: Any, *, groups: Any = None, confidence: float = 0.95) -> CovarianceEstimate:
     """Covariance quantities of ``u`` with delete-one-observation jackknife intervals.
 
     Args:
         u: ``[K, N]`` array or tensor, nats: K observations (independent stretches of training) of N positions.
+        groups: ``[K]`` labels, for example the epoch of each observation. Variances and covariances are then
+            taken within groups and pooled, so that a student that improves from epoch to epoch does not look
+            like dependence; ``wang2022_v3`` knows no groups and is None.
         confidence: Nominal coverage of the intervals.
 
     Raises:
-        UsageError: Not a matrix, fewer than 5 observations or 2 positions.
+        UsageError: Not a matrix, fewer than 5 observations or 2 positions, a group of one observation.
         CheckError: NaN or infinity, or nothing varies.
 
     >>> import numpy as np
@@ -103,35 +108,45 @@ def ce_covariance(u: Any, *, confidence: float = 0.95) -> CovarianceEstimate:
     check_confidence(confidence)
     matrix = _matrix(u)
     k, n = matrix.shape
-    deviations = matrix - matrix.mean(axis=0)
+    index, counts = _grouped(groups, k)
+    means = np.zeros((len(counts), n))
+    np.add.at(means, index, matrix)
+    deviations = matrix - (means / counts[:, None])[index]
     squares = np.einsum("kn,kn->k", deviations, deviations)
     rows = deviations.mean(axis=1)
-    if squares.sum() == 0:
+    if np.abs(deviations).max() <= 16 * np.finfo(np.float64).eps * np.abs(matrix).max():
         raise CheckError(f"all {k} observations are equal: there is no variance to speak of")
-    variance = squares.sum() / (k - 1) / n
-    risk = float(rows @ rows) / (k - 1)
-    # Delete-one values in closed form, as for T. stddev.
-    variance_left = (squares.sum() - k / (k - 1) * squares) / (k - 2) / n
-    risk_left = (rows @ rows - k / (k - 1) * rows**2) / (k - 2)
+    df = k - len(counts)
+    # Leaving out an observation of a group of m removes m/(m − 1) times its squared deviation.
+    weight = (counts / (counts - 1))[index]
     top = matrix.max(axis=0)
     return assemble(
-        variance,
-        risk,
-        variance_left,
-        risk_left,
+        float(squares.sum()) / df / n,
+        float(rows @ rows) / df,
+        (squares.sum() - weight * squares) / (df - 1) / n,
+        (float(rows @ rows) - weight * rows**2) / (df - 1),
         _correlation(deviations, confidence),
         n,
         k,
         confidence,
-        wang2022_v3(matrix) if (top > 0).all() else None,
+        wang2022_v3(matrix) if groups is None and (top > 0).all() else None,
     )
 
 
+def _grouped(groups: Any, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    if groups is None:
+        return np.zeros(k, dtype=np.intp), np.array([k])
+    labels = np.asarray(groups)
+    if labels.shape != (k,):
+        raise UsageError(f"{k} observations, but groups of shape {labels.shape}")
+    names, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if (counts < 2).any():
+        raise UsageError(f"group {names[np.argmin(counts)]!r} holds one observation; variances need two")
+    return index, counts
+
+
 def _matrix(u: Any) -> Array:
-    try:
-        matrix = as_array(u)
-    except (ValueError, TypeError):
-        raise UsageError("observations of unlike lengths; drop the short batches or trim all to one length") from None
+    matrix = as_array(u)
     if matrix.ndim != 2 or matrix.shape[0] < LEAST_OBSERVATIONS or matrix.shape[1] < 2:
         raise UsageError(
             f"expected [K, N] with K ≥ {LEAST_OBSERVATIONS} observations of N ≥ 2 positions, got {matrix.shape}"
@@ -156,6 +171,8 @@ def assemble(
 ) -> CovarianceEstimate:
     """The result from full-sample values and delete-one (or delete-a-group) values ``[J]``."""
     method = f"{len(risk_left)}-fold jackknife over observations"
+    if (variance_left <= 1e-12 * variance).any():
+        raise CheckError("all observations but one are equal: one of them is no spread")
     deff_left = risk_left / (variance_left / n)
     covariance = (n * risk - variance) / (n - 1)
     covariance_left = (n * risk_left - variance_left) / (n - 1)
@@ -180,7 +197,8 @@ def _positive(
     """An estimate whose ``value + shift`` is a variance-like positive number: interval on the log scale."""
     jack = Jackknife.of(value, left)
     moved, moved_left = value + shift, left + shift
-    if moved <= 0 or (moved_left <= 0).any():
+    # Where one observation holds all of it, the logarithm without that one is rounding noise.
+    if moved <= 0 or (moved_left <= 1e-12 * moved).any():
         half = t_quantile(confidence, len(left) - 1) * jack.se
         low, high = value - half, value + half
     else:
@@ -200,7 +218,16 @@ def _correlation(deviations: Array, confidence: float) -> Estimate:
     d = deviations[:, alive]
     m = d.shape[1]
     if m < 2:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, k, "undefined: fewer than 2 positions vary", confidence, notes=notes)
+        return Estimate(
+            math.nan,
+            math.nan,
+            math.nan,
+            math.nan,
+            k,
+            "undefined: fewer than 2 positions vary",
+            confidence,
+            notes=notes,
+        )
     squares = sums[alive]
     z = d / np.sqrt(squares)
     value = (float((z.sum(axis=1) ** 2).sum()) - m) / (m * (m - 1))
@@ -214,9 +241,13 @@ def _correlation(deviations: Array, confidence: float) -> Estimate:
         remaining = squares - (d[rows] ** 2).sum(axis=0) - total**2 / rest
         weight = np.where(remaining > 1e-12 * squares, 1 / np.sqrt(np.maximum(remaining, 1e-300)), 0.0)
         projected = d @ weight
-        inside = float((projected**2).sum() - (projected[rows] ** 2).sum() - float(total @ weight) ** 2 / rest)
+        inside = float(
+            (projected**2).sum() - (projected[rows] ** 2).sum() - float(total @ weight) ** 2 / rest
+        )
         live = int((weight > 0).sum())
         left[b] = (inside - live) / (live * (live - 1)) if live > 1 else value
     # 1 + (m − 1) ρ̄ is the variance of a sum of standardised positions over m, hence positive: log scale again.
-    estimate = _positive(value, left, k, confidence, f"{len(blocks)}-fold jackknife over observations", 1 / (m - 1))
+    estimate = _positive(
+        value, left, k, confidence, f"{len(blocks)}-fold jackknife over observations", 1 / (m - 1)
+    )
     return replace(estimate, high=min(estimate.high, 1.0), notes=notes)

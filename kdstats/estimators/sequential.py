@@ -13,7 +13,9 @@ _MARGIN = 1.1
 def check_tolerance(tol: float) -> float:
     """``tol`` if it is a sensible relative half-width; raises ``UsageError`` otherwise."""
     if not 1e-4 <= tol < 1:
-        raise UsageError(f"the tolerance is a relative half-width between 0.0001 and 1, not {tol}; 0.02 means ±2 %")
+        raise UsageError(
+            f"the tolerance is a relative half-width between 0.0001 and 1, not {tol}; 0.02 means ±2 %"
+        )
     return tol
 
 

@@ -26,10 +26,21 @@ LEAST_POOLS = 5
 
 
 def as_array(values: Any) -> Array:
-    """numpy float64 from an array, a sequence or a torch tensor on any device."""
+    """numpy float64 from an array, a sequence or a torch tensor on any device; ragged rows are a UsageError."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()
-    return np.asarray(values, dtype=np.float64)
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise UsageError(
+            "rows of unlike lengths, or no numbers; drop short ones or trim all to one length"
+        ) from None
+
+
+def all_equal(units: Array) -> bool:
+    """Whether the rows ``[K, …]`` differ by rounding alone (a mean of equal numbers need not return them)."""
+    spread = float((units.max(axis=0) - units.min(axis=0)).max())
+    return bool(spread <= 16 * np.finfo(np.float64).eps * np.abs(units).max())
 
 
 def check_probabilities(rows: Array, what: str, tolerance: float = 1e-3) -> Array:
@@ -38,7 +49,9 @@ def check_probabilities(rows: Array, what: str, tolerance: float = 1e-3) -> Arra
         raise UsageError(f"{what}: expected rows of C ≥ 2 probabilities, got an array of shape {rows.shape}")
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
-        raise CheckError(f"{what}: row {int(np.argmax(bad))} holds NaN or infinity ({int(bad.sum())} rows do)")
+        raise CheckError(
+            f"{what}: row {int(np.argmax(bad))} holds NaN or infinity ({int(bad.sum())} rows do)"
+        )
     off = (np.abs(rows.sum(axis=1) - 1) > tolerance) | (rows < -tolerance).any(axis=1)
     if off.any():
         row = int(np.argmax(off))
@@ -96,13 +109,15 @@ def t_stddev(mean_probs: Any, *, confidence: float = 0.95, definition: str = "")
     pools = check_probabilities(as_array(mean_probs), "pool means")
     k = len(pools)
     if k < LEAST_POOLS:
-        raise UsageError(f"T. stddev needs at least {LEAST_POOLS} pools, not {k}; a standard error needs spread")
-    value = mean_sd(pools)
-    if value == 0.0:
+        raise UsageError(
+            f"T. stddev needs at least {LEAST_POOLS} pools, not {k}; a standard error needs spread"
+        )
+    if all_equal(pools):
         raise CheckError(f"all {k} pool means are equal: nothing varies, T. stddev has no interval")
+    value = mean_sd(pools)
     jack = Jackknife.of(value, mean_sd_left_out(pools))
     low, high = log_interval(jack.corrected, jack.se, k - 1, confidence)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if not low <= value <= high:
         notes = (f"with {k} pools the square root biases the value by {value / jack.corrected - 1:+.1%}",)
     return Estimate(
@@ -155,7 +170,13 @@ class TStddev:
             UsageError: Another number of classes than before.
         """
         rows = check_probabilities(as_array(probs), "batch")
-        seen = self._pools[0].shape if self._pools else self._open[0][0].shape if self._open else (rows.shape[1],)
+        seen = (
+            self._pools[0].shape
+            if self._pools
+            else self._open[0][0].shape
+            if self._open
+            else (rows.shape[1],)
+        )
         if (rows.shape[1],) != seen:
             raise UsageError(f"batches of {seen[0]} and of {rows.shape[1]} classes in one T. stddev")
         self._open.append((rows.sum(axis=0), len(rows)))

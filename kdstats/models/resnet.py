@@ -35,7 +35,9 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Stem, three stages of ``n`` blocks at strides 1, 2, 2, average over the whole map, linear head."""
 
-    def __init__(self, depth: int, widths: tuple[int, int, int, int], num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self, depth: int, widths: tuple[int, int, int, int], num_classes: int, in_channels: int
+    ) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         stem, *stages = widths

@@ -57,7 +57,9 @@ class AugmentedBatch:
             values: ``[B_in, …]``, for example one-hot labels or teacher logits of the originals.
 
         Returns:
-            ``lam · values[index] + (1 − lam) · values[partner_index]``, shape ``[B, …]``.
+            ``lam · values[index] + (1 − lam) · values[partner_index]``, shape ``[B, …]``; float32 for integer
+            values (``one_hot`` gives int64, in which every λ below 1 would become 0).
         """
+        values = values if values.is_floating_point() else values.float()
         lam = self.lam.to(values).view(-1, *[1] * (values.ndim - 1))
         return lam * values[self.index] + (1 - lam) * values[self.partner_index]

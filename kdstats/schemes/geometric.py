@@ -97,5 +97,3 @@ class CropFlip(Scheme):
             p = draw.params
             out = crop_at(out, p["top"], p["left"], self._pad(images), self.space.black(images))
         return flip_where(out, draw.params["flipped"]) if self.flip else out
-
-

@@ -27,11 +27,15 @@ def _ask(networks: dict[str, Scorer | None], role: str, images: Tensor) -> Tenso
     return network(images)
 
 
-def _teacher_entropy(pool: Tensor, originals: Tensor, networks: dict[str, Scorer | None], tau: float) -> Tensor:
+def _teacher_entropy(
+    pool: Tensor, originals: Tensor, networks: dict[str, Scorer | None], tau: float
+) -> Tensor:
     return entropy(_ask(networks, "teacher", pool))
 
 
-def _student_entropy(pool: Tensor, originals: Tensor, networks: dict[str, Scorer | None], tau: float) -> Tensor:
+def _student_entropy(
+    pool: Tensor, originals: Tensor, networks: dict[str, Scorer | None], tau: float
+) -> Tensor:
     return entropy(_ask(networks, "student", pool))
 
 

@@ -41,12 +41,8 @@ _RECORDS = {
     record.name: record
     for record in (
         SchemeRecord("identity", "none", "geometric:Identity", _WANG, "Identity"),
-        SchemeRecord(
-            "flip", "geometric", "geometric:CropFlip", _WANG, "Flip", {"crop": False, "flip": True}
-        ),
-        SchemeRecord(
-            "crop", "geometric", "geometric:CropFlip", _WANG, "Crop", {"crop": True, "flip": False}
-        ),
+        SchemeRecord("flip", "geometric", "geometric:CropFlip", _WANG, "Flip", {"crop": False, "flip": True}),
+        SchemeRecord("crop", "geometric", "geometric:CropFlip", _WANG, "Crop", {"crop": True, "flip": False}),
         SchemeRecord(
             "crop_flip", "geometric", "geometric:CropFlip", _WANG, "Crop+Flip", {"crop": True, "flip": True}
         ),
@@ -113,7 +109,9 @@ def record(name: str) -> SchemeRecord:
     key = name.strip().lower().replace("-", "_")
     key = _ALIASES.get(key, key)
     if key not in _RECORDS:
-        raise unknown("scheme", name, [*_RECORDS, *_ALIASES], f"`kdstats schemes list` shows all {len(_RECORDS)}.")
+        raise unknown(
+            "scheme", name, [*_RECORDS, *_ALIASES], f"`kdstats schemes list` shows all {len(_RECORDS)}."
+        )
     return _RECORDS[key]
 
 

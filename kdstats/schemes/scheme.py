@@ -82,7 +82,9 @@ class Scheme(ABC):
         networks = {"teacher": teacher, "student": student}
         for role in sorted(self.needs):
             if networks[role] is None:
-                raise UsageError(f"{self.name} ranks views by what the {role} says of them and was given no {role}")
+                raise UsageError(
+                    f"{self.name} ranks views by what the {role} says of them and was given no {role}"
+                )
         draw = self._choose(images, ids, generator, networks)
         index, partner, lam = self._pairing(images, draw)
         own = ids.cpu()
@@ -127,4 +129,6 @@ class Scheme(ABC):
                 raise UsageError(f"{len(images)} images, but {what} of shape {list(value.shape)}")
         channels = len(self.space.mean)
         if channels not in (1, images.shape[1]):
-            raise UsageError(f"{self.name}: the pixel space has {channels} channels, the images {images.shape[1]}")
+            raise UsageError(
+                f"{self.name}: the pixel space has {channels} channels, the images {images.shape[1]}"
+            )

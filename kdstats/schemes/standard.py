@@ -40,5 +40,9 @@ class StandardAugmentation:
             top, left = (integers(u[:, i], 0, 2 * self.padding) for i in (0, 1))
             out = crop_at(out, top, left, self.padding, torch.zeros(1, 1, 1, 1, dtype=images.dtype))
         if self.flip:
-            out = flip_where(out, u[:, 2] < 0.5) if len(out) > 1 else (out.flip(3) if bool(u[0, 2] < 0.5) else out)
+            out = (
+                flip_where(out, u[:, 2] < 0.5)
+                if len(out) > 1
+                else (out.flip(3) if bool(u[0, 2] < 0.5) else out)
+            )
         return out

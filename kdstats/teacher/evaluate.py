@@ -185,7 +185,9 @@ def _names(scheme: str | Iterable[str] | None, all_schemes: bool) -> list[str]:
         return list(schemes.PUBLISHED_NINE)
     given = [scheme] if isinstance(scheme, str) else list(scheme or ())
     if not given:
-        raise UsageError("name a scheme, for example --scheme cutmix, or ask for --all; `kdstats schemes list`")
+        raise UsageError(
+            "name a scheme, for example --scheme cutmix, or ask for --all; `kdstats schemes list`"
+        )
     return list(dict.fromkeys(schemes.record(name).name for name in given))
 
 
@@ -202,7 +204,9 @@ def _runnable(names: list[str], student: Network | None, *, strict: bool) -> tup
 def _checked_accuracy(network: Network, test: ImageSet) -> Accuracy:
     accuracy = measure(network.model, test)
     if not np.isfinite(accuracy.loss):
-        raise MissingError(f"{network.path}: the teacher's test loss is {accuracy.loss}; are these the right weights?")
+        raise MissingError(
+            f"{network.path}: the teacher's test loss is {accuracy.loss}; are these the right weights?"
+        )
     return accuracy
 
 

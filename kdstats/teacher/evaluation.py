@@ -324,11 +324,15 @@ def _convergence(
     total = len(probe.means)
     least = LEAST_UNITS if moments is not None else 5 * setting.batches_per_pool
     at = np.unique(np.geomspace(min(least, total), total, 24).round().astype(int))
-    out: tuple[list[int], list[float], list[float], list[float]] = ([], [], [], [])
-    for upto in at.tolist():
+    batches: list[int] = at.tolist()
+    values: list[float] = []
+    lows: list[float] = []
+    highs: list[float] = []
+    for upto in batches:
         estimate = log_value(probe, setting, moments, probe.tallies[name], upto).estimate(
             setting.confidence, "", ""
         )
-        for column, number in zip(out, (upto, estimate.value, estimate.low, estimate.high), strict=True):
-            column.append(number)  # type: ignore[arg-type]
-    return out
+        values.append(estimate.value)
+        lows.append(estimate.low)
+        highs.append(estimate.high)
+    return batches, values, lows, highs

@@ -99,7 +99,9 @@ def load_network(
     found = arch or card.get("arch")
     if not isinstance(found, str):
         flag = "--arch" if role == "teacher" else f"--{role}-arch"
-        raise UsageError(f"{path.name} does not say which network it holds; name it with {flag}, for example resnet20")
+        raise UsageError(
+            f"{path.name} does not say which network it holds; name it with {flag}, for example resnet20"
+        )
     digest = sha256_file(path)
     if card.get("sha256") not in (None, digest):
         raise MissingError(
@@ -108,5 +110,5 @@ def load_network(
         )
     model = models.build(found, images.classes, images.img_size, images.channels)
     models.load_weights(model, path)
-    model = model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Network(model, path.stem, found, digest, path)

@@ -189,7 +189,9 @@ class Probe:
         """
         # An epoch that no batch of the probe uses, so that the draws are independent of theirs.
         first, second = (
-            np.concatenate([self._probabilities(start, min(start + 500, n), epoch) for start in range(0, n, 500)])
+            np.concatenate(
+                [self._probabilities(start, min(start + 500, n), epoch) for start in range(0, n, 500)]
+            )
             for epoch, n in ((-1, images), (-2, again))
         )
         return OriginalsMoments.of(first, second, exact=images == len(self.images))
@@ -198,7 +200,10 @@ class Probe:
         order = epoch_order(self.seed, -1, len(self.images))
         x = self.original(order[start:stop], epoch)
         self.forwards += len(x)
-        probabilities: NDArray[np.float32] = torch.softmax(self.teacher.logits(x), dim=1).cpu().numpy()
+        ids = self.images.sample_id[order[start:stop].to(x.device)]
+        probabilities: NDArray[np.float32] = (
+            _log_probabilities(self.teacher.logits(x), ids).exp().cpu().numpy()
+        )
         return probabilities
 
 
@@ -207,7 +212,9 @@ def _log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
     bad = ~torch.isfinite(log_p).all(1)
     if bool(bad.any()):
         first = ids[bad][:3].tolist()
-        raise CheckError(f"the teacher's output is NaN or infinite for samples {first} ({int(bad.sum())} in a batch)")
+        raise CheckError(
+            f"the teacher's output is NaN or infinite for samples {first} ({int(bad.sum())} in a batch)"
+        )
     return log_p
 
 

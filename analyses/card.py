@@ -1,0 +1,137 @@
+"""The card of a study, ``study.json``: what was asked for, with which teacher, and what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdstats.errors import CheckError, MissingError
+
+SCHEMA = "kdstats/study-card/1"
+SELECTION = "last epoch"
+
+_KEYS = {
+    "name": str,
+    "dataset": dict,
+    "pairs": list,
+    "schemes": list,
+    "seeds": list,
+    "recipe": dict,
+    "kd": dict,
+    "teachers": dict,
+    "runs": dict,
+    "selection": str,
+    "provenance": dict,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run that was tried and gave no student."""
+
+    scheme: str
+    seed: int | None
+    error: str
+    log: str
+    pair: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What ``study.json`` says.
+
+    Attributes:
+        name: The study's name.
+        dataset: ``name, sha256, train, test`` (images) and ``classes``.
+        pairs: ``teacher/student``, in the order asked for.
+        schemes: Names in the order asked for.
+        seeds: Seeds asked for.
+        recipe: How students were trained.
+        kd: ``temperature, gamma, alpha`` of the distillation loss.
+        teachers: Teacher → ``sha256, test_accuracy`` (fraction), ``test_loss`` (nats), ``path``.
+        planned: Runs asked for.
+        done: Runs finished.
+        failed: Runs that ended in an error.
+        provenance: Version, commit, machine, command, times.
+    """
+
+    name: str
+    dataset: Mapping[str, Any]
+    pairs: tuple[str, ...]
+    schemes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    recipe: Mapping[str, Any]
+    kd: Mapping[str, Any]
+    teachers: Mapping[str, Mapping[str, Any]]
+    planned: int
+    done: int
+    failed: tuple[FailedRun, ...]
+    provenance: Mapping[str, Any]
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """An object from a JSON file; raises ``MissingError`` when it is absent, broken or no object."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{path} is not a readable {what}: {error}") from None
+    if not isinstance(loaded, dict):
+        raise MissingError(f"{path} is not a {what}: it holds no JSON object")
+    return loaded
+
+
+def read_card(path: Path) -> Card:
+    """The card at ``path``.
+
+    Raises:
+        MissingError: No readable card, another schema, or keys are missing or of the wrong kind.
+        CheckError: Outcomes were selected otherwise than by the last epoch.
+    """
+    raw = read_json(path, "study card")
+    if raw.get("schema") != SCHEMA:
+        raise MissingError(f"{path} has schema {raw.get('schema')!r}, expected {SCHEMA!r}")
+    wrong = [key for key, kind in _KEYS.items() if not isinstance(raw.get(key), kind)]
+    wrong += [f"dataset.{key}" for key in ("name", "classes") if key not in (raw.get("dataset") or {})]
+    wrong += [
+        f"runs.{key}" for key in ("planned", "done") if not isinstance((raw.get("runs") or {}).get(key), int)
+    ]
+    if wrong:
+        raise MissingError(f"{path} lacks {', '.join(dict.fromkeys(wrong))} (or holds another kind of value)")
+    if raw["selection"] != SELECTION:
+        raise CheckError(
+            f"{path} selects outcomes by {raw['selection']!r}; a report compares students after the {SELECTION}"
+            " only (a best epoch is chosen on the test set)"
+        )
+    pairs = tuple(map(str, raw["pairs"]))
+    odd = [pair for pair in pairs if pair.count("/") != 1]
+    if odd:
+        raise MissingError(f"{path}: pair {odd[0]!r} is not teacher/student")
+    return Card(
+        name=raw["name"],
+        dataset=raw["dataset"],
+        pairs=pairs,
+        schemes=tuple(map(str, raw["schemes"])),
+        seeds=tuple(map(int, raw["seeds"])),
+        recipe=raw["recipe"],
+        kd=raw["kd"],
+        teachers=raw["teachers"],
+        planned=raw["runs"]["planned"],
+        done=raw["runs"]["done"],
+        failed=tuple(_failed(item, pairs) for item in raw["runs"].get("failed", ())),
+        provenance=raw["provenance"],
+    )
+
+
+def _failed(item: Mapping[str, Any], pairs: tuple[str, ...]) -> FailedRun:
+    seed = item.get("seed")
+    named = f"{item['teacher']}/{item['student']}" if {"teacher", "student"} <= set(item) else ""
+    return FailedRun(
+        scheme=str(item.get("scheme", "")),
+        seed=None if seed is None else int(seed),
+        error=str(item.get("error", "")) or "no reason given",
+        log=str(item.get("log", "")),
+        pair=named or (pairs[0] if len(pairs) == 1 else ""),
+    )

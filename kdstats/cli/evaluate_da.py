@@ -1,0 +1,278 @@
+"""``kdstats evaluate-da``: which augmentation to distil with, measured on the teacher alone."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kdstats.errors import UsageError
+from kdstats.tables import check_format
+
+if TYPE_CHECKING:
+    from kdstats.teacher.evaluation import Evaluation
+
+
+def command(
+    scheme: list[str] | None = typer.Option(
+        None,
+        help="Augmentation to measure, e.g. cutmix; repeat for more. `kdstats schemes list` shows all.",
+        metavar="NAME",
+    ),
+    all_schemes: bool = typer.Option(
+        False, "--all", help="Measure the nine schemes of Wang et al. 2022 instead of naming some."
+    ),
+    dataset: str | None = typer.Option(
+        None,
+        help="Data set whose training images are augmented; `kdstats datasets` lists them. "
+        "[default: the one on the teacher's card, or the embedded digits when no teacher is named]",
+        metavar="NAME",
+        show_default=False,
+    ),
+    data: Path | None = typer.Option(
+        None, help="Folder with the data set's files; not needed for digits.", metavar="PATH"
+    ),
+    teacher: Path | None = typer.Option(
+        None,
+        help="Weights of the trained teacher (.safetensors or .pth). [default: the digits teacher inside kdstats]",
+        metavar="FILE",
+        show_default=False,
+    ),
+    arch: str | None = typer.Option(
+        None,
+        help="The teacher's network, e.g. resnet20; `kdstats models` lists them. "
+        "[default: what the card beside the weights says]",
+        metavar="NAME",
+        show_default=False,
+    ),
+    student: Path | None = typer.Option(
+        None,
+        help="Weights of a trained student: needed by schemes that ask it, and makes the covariance that of "
+        "teacher and student. [default: none; the teacher stands in]",
+        metavar="FILE",
+        show_default=False,
+    ),
+    student_arch: str | None = typer.Option(
+        None,
+        "--student-arch",
+        help="The student's network. [default: what the card beside the weights says]",
+        metavar="NAME",
+        show_default=False,
+    ),
+    protocol: str = typer.Option(
+        "efficient",
+        help="efficient (same quantity, fewest passes, until --tol) or wang2022 (10 epochs, as published).",
+        metavar="NAME",
+    ),
+    tol: float = typer.Option(
+        0.02,
+        help="Relative half-width of every interval at which efficient stops: 0.02 means ±2 %; wang2022 ignores it.",
+    ),
+    pools: int | None = typer.Option(
+        None,
+        help="Most pools (of 5 batches) to spend. [default: as many as 10 epochs hold]",
+        metavar="N",
+        show_default=False,
+    ),
+    batch_size: int = typer.Option(
+        64, "--batch-size", help="Images per batch; part of what is measured: values at other sizes differ."
+    ),
+    draws: str = typer.Option(
+        "batch",
+        help="One random draw per batch (as published) or per sample; part of what is measured.",
+        metavar="batch|sample",
+    ),
+    base: str | None = typer.Option(
+        None,
+        help="Standard augmentation under every scheme: none, flip, crop4, crop4+flip … "
+        "[default: the data set's own]",
+        metavar="NAME",
+        show_default=False,
+    ),
+    device: str = typer.Option("auto", help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N."),
+    seed: int = typer.Option(0, help="Seed of image order and draws; the same seed gives the same numbers."),
+    confidence: float = typer.Option(0.95, help="Confidence of all intervals, between 0 and 1."),
+    out: Path | None = typer.Option(
+        None,
+        help="Folder for result.json, pools.parquet, convergence.png and index.html (a page to read and share). "
+        "[default: nothing is written]",
+        metavar="DIR",
+        show_default=False,
+    ),
+    fmt: str = typer.Option(
+        "table",
+        "--format",
+        help="table (for reading), json (one document with everything), csv (full precision), md or latex.",
+        metavar="FORMAT",
+    ),
+) -> int:
+    """Which augmentation to distil with, measured on the teacher alone, without training a student.
+
+    Measures how much the teacher's mean probability varies under each augmentation (T. stddev); a lower value
+    has gone with a better student. Example: kdstats evaluate-da --all --out kdstats-out
+    """
+    request = Request(
+        scheme=tuple(scheme or ()),
+        all_schemes=all_schemes,
+        dataset=dataset,
+        data=data,
+        teacher=teacher,
+        arch=arch,
+        student=student,
+        student_arch=student_arch,
+        protocol=protocol,
+        tol=tol,
+        pools=pools,
+        batch_size=batch_size,
+        draws=draws,
+        base=base,
+        device=device,
+        seed=seed,
+        confidence=confidence,
+        out=out,
+        fmt=fmt,
+    )
+    request.check()
+    from kdstats.cli.evaluate_da_text import render, side_notes
+
+    if request.out is not None:
+        from kdstats.cli.evaluate_da_out import check_folder
+
+        check_folder(request.out)
+    evaluation = _measure(request)
+    document = evaluation.to_dict()
+    written: list[Path] = []
+    if request.out is not None:
+        from kdstats.cli.evaluate_da_out import write_folder
+
+        written = write_folder(request.out, evaluation, document, request.command(), request.data_note())
+    typer.echo(render(request.fmt, document, request.data_note(), written), nl=False)
+    if request.fmt != "table":  # there the table holds nothing but the table
+        for line in side_notes(document, written):
+            typer.echo(line, err=True)
+    return 0
+
+
+def _measure(request: Request) -> Evaluation:
+    from kdstats.cli.evaluate_da_progress import progress
+    from kdstats.teacher.evaluate import evaluate_da
+
+    dataset = request.found_dataset()
+    with progress(request.tol if request.protocol == "efficient" else None) as report:
+        return evaluate_da(
+            request.scheme,
+            all_schemes=request.all_schemes,
+            dataset=dataset,
+            data_path=request.data,
+            teacher=request.teacher,
+            arch=request.arch,
+            student=request.student,
+            student_arch=request.student_arch,
+            protocol=request.protocol,
+            tol=request.tol,
+            pools=request.pools,
+            batch_size=request.batch_size,
+            draws=request.draws,
+            base=request.base,
+            device=request.device,
+            seed=request.seed,
+            confidence=request.confidence,
+            progress=report,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options as given."""
+
+    scheme: tuple[str, ...]
+    all_schemes: bool
+    dataset: str | None
+    data: Path | None
+    teacher: Path | None
+    arch: str | None
+    student: Path | None
+    student_arch: str | None
+    protocol: str
+    tol: float
+    pools: int | None
+    batch_size: int
+    draws: str
+    base: str | None
+    device: str
+    seed: int
+    confidence: float
+    out: Path | None
+    fmt: str
+
+    def check(self) -> None:
+        """Refuses what can be seen to be wrong before anything heavy is loaded."""
+        check_format(self.fmt)
+        if self.all_schemes and self.scheme:
+            raise UsageError("--scheme and --all are both given; name schemes or ask for all of them")
+        if not self.all_schemes and not self.scheme:
+            raise UsageError(
+                "no scheme named; add --scheme cutmix (repeat for more) or --all. `kdstats schemes list` shows them"
+            )
+        if self.seed < 0:
+            raise UsageError(f"--seed must be 0 or more, got {self.seed}")
+        for flag, value, needs, other in (
+            ("--student-arch", self.student_arch, self.student, "--student FILE"),
+            ("--arch", self.arch, self.teacher, "--teacher FILE"),
+        ):
+            if value is not None and needs is None:
+                raise UsageError(f"{flag} describes weights that were not named; add {other}")
+        if self.data is not None and self.dataset is None:
+            raise UsageError("--data names a folder but not what is in it; add --dataset NAME, for example cifar100")
+
+    def found_dataset(self) -> str:
+        """The data set to use; digits stand in only when neither data nor a teacher were named.
+
+        Raises:
+            UsageError: A teacher without a data set, neither named nor on its card.
+        """
+        if self.dataset is not None:
+            return self.dataset
+        if self.teacher is None or not self.teacher.is_file():  # a missing file has its own, better message
+            return "digits"
+        from kdstats.teacher.load import card_of
+
+        named = card_of(self.teacher).get("dataset")
+        if not isinstance(named, str):
+            raise UsageError(f"{self.teacher} does not say what it was trained on; add --dataset NAME")
+        return named
+
+    def data_note(self) -> str:
+        """Why this data set, where the user did not say so."""
+        if self.dataset is not None:
+            return ""
+        if self.teacher is None:
+            return "embedded default; name your own with --dataset, --data and --teacher"
+        return "named by the teacher's card"
+
+    def command(self) -> str:
+        """The command line that gives this result again, without --out and --format."""
+        words = ["kdstats", "evaluate-da", *(["--all"] if self.all_schemes else [])]
+        for name in self.scheme:
+            words += ["--scheme", name]
+        pairs = {
+            "--dataset": self.found_dataset(),
+            "--data": self.data,
+            "--teacher": self.teacher,
+            "--arch": self.arch,
+            "--student": self.student,
+            "--student-arch": self.student_arch,
+            "--protocol": self.protocol,
+            "--tol": f"{self.tol:g}" if self.protocol == "efficient" else None,
+            "--pools": self.pools,
+            "--batch-size": self.batch_size,
+            "--draws": self.draws,
+            "--base": self.base,
+            "--seed": self.seed,
+            "--confidence": f"{self.confidence:g}",
+        }
+        words += [part for flag, value in pairs.items() if value is not None for part in (flag, str(value))]
+        return shlex.join(words)

@@ -1,0 +1,180 @@
+"""The page of ``kdstats evaluate-da``: the answer first, then its evidence, method and origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from kdstats.figures.components import components_figure
+from kdstats.figures.convergence import Path, convergence_figure
+from kdstats.figures.ranking import ranking_figure
+from kdstats.pages import evaluate_da_facts as facts
+from kdstats.pages.environment import data_uri, embed_svg, render_template
+from kdstats.tables import to_csv, to_json
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A drawing with its caption."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text; the first cell of a row is its name, ``kinds`` gives each row its look."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    kinds: Sequence[str]
+    caption: str
+
+
+def render(
+    document: Document, convergence: Mapping[str, Path], *, reproduce: str, worth: str, data_note: str = ""
+) -> str:
+    """The page as one self-contained HTML text.
+
+    Args:
+        document: ``Evaluation.to_dict()``, or a ``result.json`` read back.
+        convergence: Scheme → (batches, values, lows, highs).
+        reproduce: The command that gives the result again.
+        worth: What choosing by T. stddev has been worth so far, a sentence.
+        data_note: Why this data set, where nobody named it.
+    """
+    order = facts.ranking(document)
+    best = order[0]
+    compared = facts.comparison(document, best["scheme"])
+    csv = facts.csv_rows(document)
+    return render_template(
+        "evaluate_da.html.j2",
+        document=document,
+        best=best,
+        compared=compared,
+        best_value=_value(document, best),
+        against="" if compared is None else facts.percent_interval(compared),
+        sure=compared is not None and facts.surely_below(compared),
+        probability=facts.probability_text(document["lowest"][best["scheme"]]),
+        level=f"{100 * best['confidence']:g} %",
+        lowest=facts.lowest(document),
+        stopping=facts.stopping(document),
+        worth=worth,
+        header=facts.header(document, data_note),
+        plots=_plots(document, order, convergence),
+        table=_main_table(document, order),
+        parts=_parts_table(document, order),
+        pool_inputs=facts.pool_inputs(document),
+        taken=facts.duration(document["provenance"]["seconds"]),
+        reproduce=reproduce,
+        json_uri=data_uri(to_json(document), "application/json"),
+        csv_uri=data_uri(to_csv(csv, list(csv[0])), "text/csv"),
+    )
+
+
+def _value(document: Document, row: Mapping[str, Any]) -> str:
+    n = facts.digits(document)
+    return f"{row['t_stddev']:.{n}f} [{row['low']:.{n}f}, {row['high']:.{n}f}]"
+
+
+def _plots(
+    document: Document, order: Sequence[Mapping[str, Any]], convergence: Mapping[str, Path]
+) -> dict[str, Plot]:
+    confidence, inputs = float(order[0]["confidence"]), facts.pool_inputs(document)
+    ranked, rank_facts = ranking_figure(
+        order, null=float(order[0]["null"]), null_inputs=inputs // 2, confidence=confidence
+    )
+    stacked, part_facts = components_figure(order, pool_inputs=inputs)
+    settling, path_facts = convergence_figure(convergence, confidence=confidence)
+    n = facts.digits(document)
+    values = "; ".join(f"{r['scheme']} {r['t_stddev']:.{n}f}" for r in order)
+    effects = "; ".join(f"{r['scheme']} {r['design_effect']:.2f}" for r in order)
+    ends = "; ".join(f"{name} {path[1][0]:.{n}f} to {path[1][-1]:.{n}f}" for name, path in convergence.items())
+    return {
+        "ranking": Plot(
+            embed_svg(ranked, "ranking", f"T. stddev with its interval for each scheme, lowest first: {values}."),
+            rank_facts.caption(),
+        ),
+        "components": Plot(
+            embed_svg(
+                stacked, "components", f"Components of the pool variance for each scheme; design effects: {effects}."
+            ),
+            part_facts.caption(),
+        ),
+        "convergence": Plot(
+            embed_svg(
+                settling,
+                "convergence",
+                f"Estimate of T. stddev against the number of batches, from the first look to the last: {ends}.",
+            ),
+            path_facts.caption(),
+        ),
+    }
+
+
+def _main_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table:
+    n = facts.digits(document)
+    rows, kinds = [], []
+    for place, result in enumerate(order):
+        compared = facts.comparison(document, result["scheme"])
+        rows.append(
+            [
+                result["scheme"],
+                f"{result['t_stddev']:.{n}f}",
+                f"{result['low']:.{n}f} – {result['high']:.{n}f}",
+                "" if compared is None else facts.percent_interval(compared),
+                f"{document['lowest'][result['scheme']]:.3f}",
+                f"{result['teacher_entropy']:.3f}",
+                f"{result['effective_inputs']:.0f}",
+                f"{100 * result['rivals']['view_accuracy']:.1f} %",
+            ]
+        )
+        kinds.append("best" if place == 0 else "reference" if compared is None else "")
+    rows.append(["null", f"{order[0]['null']:.{n}f}", *[""] * 6])
+    level = f"{100 * order[0]['confidence']:g} %"
+    head = ["scheme", "T. stddev", f"{level} interval", f"vs identity [{level}]", "P(lowest)", "entropy (nats)"]
+    caption = (
+        "Entropy: the teacher's, mean over originals and views. View accuracy: top-1, the classes of a mixed view "
+        f"weighted by λ. {facts.null_note(document)[0].upper()}{facts.null_note(document)[1:]}."
+    )
+    return Table([*head, "effective inputs", "view accuracy"], rows, [*kinds, "reference"], caption)
+
+
+def _parts_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table:
+    source = order[0]["covariance"]["source"]
+    rows = [
+        [
+            r["scheme"],
+            *(f"{1e6 * r['components'][key]:,.1f}".replace("-", "−") for key in _PARTS),
+            f"{r['design_effect']:.2f}",
+            f"{r['rivals']['kl_view_original']:.3f}",
+            f"{r['covariance']['mean_covariance']:.2e}".replace("-", "−"),
+            f"{r['covariance']['mean_covariance_low']:.2e} – {r['covariance']['mean_covariance_high']:.2e}".replace(
+                "-", "−"
+            ),
+        ]
+        for r in order
+    ]
+    stand_in = (
+        "the student was not given, so the teacher stands in for it and the cross-entropy is the teacher's entropy"
+        if source == "teacher"
+        else "of the teacher and the student given"
+    )
+    head = ["scheme", "originals", "views", "original–view", "between images", "design effect"]
+    level = f"{100 * order[0]['confidence']:g} %"
+    return Table(
+        [*head, "KL(original ‖ view) (nats)", "CE covariance (nats²)", f"{level} interval"],
+        rows,
+        ["best", *[""] * (len(rows) - 1)],
+        "Four components of the pool variance, in 10⁻⁶, averaged over classes; they add up to the variance of a "
+        f"pool's mean. CE covariance: mean covariance of the teacher–student cross-entropy between the "
+        f"{order[0]['covariance']['positions']} positions of a batch; {stand_in}.",
+    )
+
+
+_PARTS = ("var_original", "var_augmented", "cov_views", "cov_cross")

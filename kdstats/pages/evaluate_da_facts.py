@@ -1,0 +1,256 @@
+"""What a ``kdstats/evaluate-da`` document says, in words: shared by the terminal answer and the page.
+
+Every number in a sentence is taken from the document; rounding happens here and nowhere before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Where the difference in pool variance between a scheme and identity comes from.
+
+    With the four components of the variance of a pool mean (:mod:`kdstats.estimators.components`),
+
+        spread     S = var_original + var_augmented
+        dependence D = cov_views + cov_cross
+        gain       G = (S_identity − S_scheme) + (D_identity − D_scheme).
+
+    The originals are the same batches in both, so the first bracket is what softer views save and the second
+    what less dependence saves; ``softer`` and ``less_dependent`` are their shares of G. They add up to one, and
+    one of them is negative where a scheme loses on one side what it wins on the other. Covariances shrink with
+    softer views too, so ``less_dependent`` is not free of softness; the design effect, which is, stands beside.
+
+    Attributes:
+        variance: G, in units of squared probability.
+        softer: Share of G that is less spread of single views.
+        less_dependent: Share of G that is less covariance within a pool.
+    """
+
+    variance: float
+    softer: float
+    less_dependent: float
+
+
+def gain(document: Document, scheme: str) -> Gain | None:
+    """The gain of ``scheme`` over identity; None where its pool variance is not below that of identity."""
+    mine, theirs = (result(document, name)["components"] for name in (scheme, "identity"))
+    spread, dependence = (
+        sum(theirs[part] - mine[part] for part in parts)
+        for parts in (("var_original", "var_augmented"), ("cov_views", "cov_cross"))
+    )
+    total = spread + dependence
+    if not total > 0:
+        return None
+    return Gain(total, spread / total, dependence / total)
+
+
+def result(document: Document, scheme: str) -> Mapping[str, Any]:
+    """The result of one scheme."""
+    return next(r for r in document["results"] if r["scheme"] == scheme)
+
+
+def comparison(document: Document, scheme: str) -> Mapping[str, Any] | None:
+    """The comparison of a scheme with identity; None for identity itself."""
+    return next((c for c in document["comparisons"] if c["a"] == scheme), None)
+
+
+def ranking(document: Document) -> list[Mapping[str, Any]]:
+    """Results from the lowest T. stddev to the highest."""
+    return sorted(document["results"], key=lambda r: float(r["t_stddev"]))
+
+
+def half_width(row: Mapping[str, Any]) -> float:
+    """Relative half-width of the interval of T. stddev, on the log scale on which it was formed."""
+    return 0.5 * math.log(row["high"] / row["low"])
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """A number with its sign, a true minus and no minus zero."""
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−")
+
+
+def digits(document: Document) -> int:
+    """Decimals that show four figures of the smallest T. stddev (and at least three)."""
+    least = min(float(r["t_stddev"]) for r in document["results"])
+    return max(3, 3 - math.floor(math.log10(least)))
+
+
+def width_text(relative: float) -> str:
+    """A relative half-width as ``±1.9 %``."""
+    return f"±{100 * relative:.2g} %"
+
+
+def probability_text(p: float) -> str:
+    """A probability that was counted over draws: never 0 or 1."""
+    if p > 0.999:
+        return "P > 0.999"
+    return "P < 0.001" if p < 0.001 else f"P = {p:.3g}"
+
+
+def percent_interval(compared: Mapping[str, Any]) -> str:
+    """``−31.6 % [−32.2, −31.0]``: the difference from identity with its interval."""
+    low, high = (signed(100 * compared[key]) for key in ("relative_low", "relative_high"))
+    return f"{signed(100 * compared['relative'])} % [{low}, {high}]"
+
+
+def surely_below(compared: Mapping[str, Any]) -> bool:
+    """Whether the whole interval of the difference from identity lies below zero."""
+    return float(compared["high"]) < 0
+
+
+def header(document: Document, data_note: str = "") -> list[tuple[str, str]]:
+    """What was measured, of whom, on what and how: a name and a line each."""
+    teacher, data, what = document["teacher"], document["dataset"], document["definition"]
+    who = [
+        f"{teacher['name']} · {100 * teacher['test_accuracy']:.1f} % test accuracy, loss {teacher['test_loss']:.3f}",
+        f"sha256 {teacher['sha256'][:8]}…",
+    ]
+    lines = [("teacher", " · ".join(who))]
+    if document["student"] is not None:
+        student = document["student"]
+        lines.append(("student", f"{student['name']} · sha256 {student['sha256'][:8]}…"))
+    base = "no standard augmentation" if what["base"] == "none" else f"standard augmentation {what['base']}"
+    known = f"{data['name']} {data['split']} · {data['n']:,} images · {data['classes']} classes · {base}"
+    lines.append(("data", known))
+    if data_note:
+        lines.append(("", f"({data_note})"))
+    lines.append(("measure", measure(document)))
+    lines.append(("protocol", protocol(document)))
+    return lines
+
+
+def pool_inputs(document: Document) -> int:
+    """Inputs of a pool, originals and views."""
+    what = document["definition"]
+    return int(2 * what["batch_size"] * what["batches_per_pool"])
+
+
+def measure(document: Document) -> str:
+    """The definition of the number, in words."""
+    what = document["definition"]
+    return (
+        f"T. stddev over pools of {pool_inputs(document)} inputs ({what['batches_per_pool']} batches of "
+        f"{what['batch_size']}, original + view), T = {what['temperature']:g}, one draw per {what['draws']}"
+    )
+
+
+def protocol(document: Document) -> str:
+    """How the number was estimated, in words."""
+    shared, what = document["shared"], document["definition"]
+    first = document["results"][0]
+    level = f"{100 * first['confidence']:g} %"
+    if what["protocol"] == "wang2022":
+        return (
+            f"wang2022, {first['pools']} pools of {what['epochs']} epochs as published, {level} intervals "
+            f"(originals computed once for all schemes)"
+        )
+    return (
+        f"efficient, until ±{100 * shared['tol']:.3g} % at {level}: {shared['batches']} batches "
+        f"(originals computed once for all schemes)"
+    )
+
+
+def stopping(document: Document) -> str:
+    """A warning where the probe ran out of pools before the tolerance was reached; empty otherwise."""
+    what, shared, first = document["definition"], document["shared"], document["results"][0]
+    worst = max(document["results"], key=half_width)
+    if what["protocol"] != "efficient" or first["stopped"] != "pools":
+        return ""
+    return (
+        f"Stopped after {first['pools']} pools, the most allowed, before ±{100 * shared['tol']:.3g} % was reached: the "
+        f"widest interval, that of {worst['scheme']}, is {width_text(half_width(worst))}. Allow more with --pools."
+    )
+
+
+def lowest(document: Document) -> str:
+    """Which scheme has the lowest T. stddev, how sure that is, and what its gain is made of."""
+    best = ranking(document)[0]["scheme"]
+    others = [r for r in document["results"] if r["scheme"] != "identity"]
+    if not others:
+        return "Only identity was measured; name a scheme to compare it with."
+    head = f"Lowest: {best} ({probability_text(document['lowest'][best])})."
+    compared = comparison(document, best)
+    if compared is None:
+        return f"{head} No scheme measured here lowers T. stddev below that of identity."
+    if not surely_below(compared):
+        return (
+            f"{head} Its difference from identity, {percent_interval(compared)}, may be none, so there is no gain "
+            "to explain."
+        )
+    return f"{head} {explained(document, best)}"
+
+
+def explained(document: Document, scheme: str) -> str:
+    """How much of a gain over identity is softer views and how much less dependence."""
+    split = gain(document, scheme)
+    if split is None:
+        return "Its pool variance is not below that of identity."
+    softer = round(100 * split.softer)
+    dependent = 100 - softer
+    if softer < 0:
+        return (
+            f"All of its gain over identity (in pool variance) is less dependence between inputs; sharper views "
+            f"take {-softer} % of the gain back."
+        )
+    if dependent < 0:
+        return (
+            f"All of its gain over identity (in pool variance) is softer views; more dependence between inputs takes "
+            f"{-dependent} % of the gain back."
+        )
+    return (
+        f"Of its gain over identity (in pool variance) {softer} % is softer views, {dependent} % less dependence "
+        "between inputs."
+    )
+
+
+def null_note(document: Document) -> str:
+    """What the null row is."""
+    return (
+        f"null: a fully confident, class-balanced teacher on {pool_inputs(document) // 2} independent images, each "
+        "counted twice"
+    )
+
+
+def worth(seed: int) -> str:
+    """What choosing by T. stddev has been worth so far, in the published panels."""
+    import numpy as np
+
+    from kdstats.association.worth import published_regret, published_sentence
+
+    said = published_sentence(published_regret(rng=np.random.default_rng(seed)))
+    return f"What this has been worth: {said}."
+
+
+def csv_rows(document: Document) -> list[dict[str, Any]]:
+    """One row a scheme, lowest first, every number at full precision, nested names joined by a dot."""
+    return [_flat(document, row) for row in ranking(document)]
+
+
+def _flat(document: Document, result: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            row |= {f"{key}.{inner}": number for inner, number in value.items()}
+        else:
+            row[key] = "; ".join(value) if isinstance(value, list) else value
+    compared = comparison(document, result["scheme"]) or {}
+    for key in ("difference", "low", "high", "relative", "relative_low", "relative_high", "p"):
+        row[f"vs_identity.{key}"] = compared.get(key)
+    row["p_lowest"] = document["lowest"][result["scheme"]]
+    return row
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``4.2 s`` or ``1 min 52 s``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,0 +1,1 @@
+"""Pages of a study: analyses in, one self-contained HTML file and its figures and tables out."""

@@ -1,0 +1,105 @@
+"""Captions and alternative texts, built from the fields of what is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyses.prediction import MEANING, Prediction
+from analyses.ranking import Ranking
+from analyses.seeds import CONFIDENCE
+from analyses.study import Study
+from analyses.words import count, listed, number, sizes
+from kdstats.figures.correlation import CorrelationFacts
+
+
+def title(study: Study) -> str:
+    """The question that the page answers."""
+    data = study.card.dataset["name"]
+    if len(study.card.pairs) == 1:
+        teacher, student = study.card.pairs[0].split("/")
+        return f"Which augmentation should {teacher} → {student} distil with on {data}?"
+    return f"Which augmentation should these {len(study.card.pairs)} teacher–student pairs distil with on {data}?"
+
+
+def size(study: Study) -> str:
+    """``9 schemes × 3 seeds``, with the pairs where there is more than one."""
+    card = study.card
+    parts = [count(len(card.pairs), "pair")] if len(card.pairs) > 1 else []
+    return " × ".join([*parts, count(len(card.schemes), "scheme"), count(len(card.seeds), "seed")])
+
+
+def incomplete(study: Study) -> str:
+    """What is missing, for the first screen; empty when the study is complete."""
+    if study.complete:
+        return ""
+    failed, missing = len(study.card.failed), len(study.missing)
+    parts = [f"{failed} failed"] if failed else []
+    parts += [f"{missing} missing"] if missing else []
+    return (
+        f"This study is incomplete: {study.card.done} of {count(study.card.planned, 'run')} finished"
+        + (f" ({', '.join(parts)})" if parts else "")
+        + ". What follows rests on the others."
+    )
+
+
+def scatter_alt(facts: CorrelationFacts) -> str:
+    """What the scatter shows, in a sentence with its coefficient."""
+    said = []
+    for panel in facts.panels:
+        r, low, high = panel.coefficients["pearson"]
+        said.append(f"{panel.panel}: r {number(r, 2)}, {number(low, 2)} to {number(high, 2)}, n = {panel.n}")
+    return f"Scatter of {facts.y} against {facts.x}. {'; '.join(said)}."
+
+
+def interval_meaning(result: Prediction) -> str:
+    """What the interval of the printed correlations means, in one sentence."""
+    confidence = float(result.correlations["confidence"].iloc[0])
+    return MEANING.format(confidence=100 * confidence)
+
+
+def ranking_table(result: Ranking, study: Study) -> str:
+    """n, selection rule, split, interval and tie rule of the ranking table."""
+    ns = [int(n) for n in result.table["seeds"]]
+    split = f"{study.card.dataset['name']} test split"
+    if "test" in study.card.dataset:
+        split += f" ({int(study.card.dataset['test']):,} images)"
+    rule = (
+        f"mean ± standard deviation (n), n = {sizes(ns)}; brackets: {100 * CONFIDENCE:g} % intervals from the pooled "
+        "within-scheme variance (Student's t); tie: within one standard error of the best"
+        if result.table["test_loss_low"].notna().any()
+        else f"n = {sizes(ns)} a scheme: no spread, so no interval"
+    )
+    return f"Test loss (nats) and accuracy after the last epoch, {split}: {rule}."
+
+
+def correlation_table(frame: Any) -> str:
+    """Which intervals and p-values the correlation table holds."""
+    ways = listed(list(dict.fromkeys(frame["interval"])))
+    ns = [int(n) for n in frame["n"]]
+    confidence = float(frame["confidence"].iloc[0])
+    panels = frame[["pair"]].drop_duplicates()
+    text = (
+        f"T. stddev against mean test loss, n = {sizes(ns, 'scheme')}; {100 * confidence:g} % intervals ({ways}); "
+        "p: scipy's; permutation p: pairings of the two columns at random"
+    )
+    return f"{text}; Holm over {len(panels)} pairs." if len(panels) > 1 else f"{text}."
+
+
+def covariance_table(frame: Any, sources: dict[str, str]) -> str:
+    """What the covariance table holds and where its numbers come from."""
+    kinds = [sources[kind] for kind in dict.fromkeys(frame["source"])]
+    error = "± standard error over seeds" if frame["se"].notna().any() else "interval in brackets: 95 %, jackknife"
+    return (
+        f"Mean covariance of the teacher–student cross-entropy of two inputs of a batch, {error}; "
+        f"source: {listed(kinds)}; n = {count(len(frame), 'scheme')}, lowest first."
+    )
+
+
+def dependence_table(frame: Any) -> str:
+    """What the table of components holds."""
+    pools = sorted({int(n) for n in frame["inputs"] if n})
+    pool = f" of {pools[0]:,} inputs" if len(pools) == 1 else ""
+    return (
+        f"T. stddev with its 95 % interval, and the change of the variance of a pool mean{pool} against identity in "
+        f"points of per cent, split in two; n = {count(len(frame), 'scheme')}, lowest T. stddev first."
+    )

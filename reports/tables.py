@@ -1,0 +1,246 @@
+"""Tables of a page: a raw frame, and how each column is printed. CSV keeps the raw frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analyses.covariance import SOURCES, Covariance
+from analyses.dependence import Dependence
+from analyses.left_out import LeftOut
+from analyses.prediction import Prediction
+from analyses.ranking import Ranking
+from analyses.study import Study
+from analyses.words import interval, number, p_value, probability
+from kdstats import tables
+from kdstats.association.coefficients import SYMBOLS
+from reports import captions
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One printed column: ``word`` columns stand to the left."""
+
+    header: str
+    cell: Callable[[Row], str]
+    word: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableView:
+    """A table of the page.
+
+    Attributes:
+        name: File stem, and id on the page.
+        caption: From the fields of the result.
+        frame: Raw, unrounded.
+        columns: What is printed; the first one names the row.
+        style: Class of a row on the page: ``best``, ``reference`` or empty.
+    """
+
+    name: str
+    caption: str
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    style: Callable[[Row], str] = lambda row: ""
+
+    def rows(self) -> list[Row]:
+        """The raw rows."""
+        return [{str(k): v for k, v in row.items()} for row in self.frame.to_dict("records")]
+
+    def printed(self) -> list[list[str]]:
+        """The cells as printed."""
+        return [[column.cell(row) for column in self.columns] for row in self.rows()]
+
+    def write(self, fmt: str) -> str:
+        """As ``csv`` (raw, full precision), ``md`` or ``latex`` (as printed, caption in a comment)."""
+        if fmt == "csv":
+            names = [str(name) for name in self.frame.columns]
+            rows = [{k: None if _missing(v) else v for k, v in row.items()} for row in self.rows()]
+            return tables.to_csv(rows, names)
+        # Positions as keys: two columns may bear the same header.
+        keys = [str(at) for at in range(len(self.columns))]
+        heads = dict(zip(keys, (column.header for column in self.columns), strict=True))
+        text = tables.write(fmt, [dict(zip(keys, cells, strict=True)) for cells in self.printed()], keys, heads)
+        # A caption is one line, so that in LaTeX nothing of it can leave the comment.
+        line = " ".join(self.caption.split())
+        return f"% {line}\n{text}" if fmt == "latex" else f"{line}\n\n{text}"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _or_blank(value: Any, text: Callable[[Any], str]) -> str:
+    return "" if _missing(value) else text(value)
+
+
+def _spread(row: Row, key: str, places: int, scale: float = 1.0) -> str:
+    sd = row[f"{key}_sd"]
+    mean = number(scale * row[key], places)
+    return f"{mean} ({row['seeds']})" if _missing(sd) else f"{mean} ± {number(scale * sd, places)} ({row['seeds']})"
+
+
+def _range(row: Row, low: str, high: str, places: int) -> str:
+    return "" if _missing(row[low]) or _missing(row[high]) else interval(row[low], row[high], places)
+
+
+def _pair_column(frame: pd.DataFrame) -> tuple[Column, ...]:
+    return (Column("pair", lambda r: r["pair"], True),) if frame["pair"].nunique() > 1 else ()
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """``value`` with a number of significant digits, as a plain decimal where it is not tiny."""
+    if value == 0 or not math.isfinite(value):
+        return number(value, 0) if value == 0 else "–"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return number(value, max(0, places)) if places <= 8 else f"{value:.{digits - 1}e}".replace("-", "−")
+
+
+def exponent(frame: pd.DataFrame, column: str) -> int:
+    """The power of ten that leaves the largest magnitude of a column between 1 and 10."""
+    top = float(frame[column].abs().max())
+    return 0 if not top or math.isnan(top) else math.floor(math.log10(top))
+
+
+def ranking(result: Ranking, study: Study) -> TableView:
+    """Schemes by test loss."""
+
+    def note(row: Row) -> str:
+        return {1: "best", 2: "second"}.get(row["rank"], "") + (" tie" if row["tied"] else "")
+
+    return TableView(
+        "ranking",
+        captions.ranking_table(result, study),
+        result.table,
+        (
+            Column("scheme", lambda r: r["scheme"], True),
+            *_pair_column(result.table),
+            Column("", lambda r: note(r).strip().replace("second tie", "second, tie"), True),
+            Column("test loss (nats)", lambda r: _spread(r, "test_loss", 4)),
+            Column("95 % interval", lambda r: _range(r, "test_loss_low", "test_loss_high", 4)),
+            Column(
+                "against identity",
+                lambda r: " ".join(
+                    [_or_blank(r["difference"], lambda v: number(v, 4)), _range(r, "difference_low", "difference_high", 4)]
+                ).strip(),
+            ),
+            Column("P(best)", lambda r: _or_blank(r["p_best"], probability)),
+            Column("accuracy (%)", lambda r: _spread(r, "acc", 2, 100.0)),
+        ),
+        lambda r: "best" if r["rank"] == 1 else "reference" if r["scheme"] == "identity" else "",
+    )
+
+
+def correlation(result: Prediction) -> TableView | None:
+    """The three coefficients of every pair, with leave-one-out; None where there are none."""
+    if result.correlations.empty:
+        return None
+    left = result.leave_one_out.drop(columns=["estimate", "n", "notes"])
+    frame = result.correlations.merge(left, on=["pair", "method"])
+    names = {m: f"{m.capitalize()} {s}" for m, s in SYMBOLS.items()}
+    many = frame["pair"].nunique() > 1
+    holm = (Column("p (Holm)", lambda r: p_value(r["p_holm"]).removeprefix("p = ").removeprefix("p ")),) if many else ()
+    return TableView(
+        "correlation",
+        captions.correlation_table(result.correlations),
+        frame,
+        (
+            Column("coefficient", lambda r: names[r["method"]], True),
+            *_pair_column(frame),
+            Column("estimate", lambda r: number(r["estimate"], 2)),
+            Column("95 % interval", lambda r: interval(r["low"], r["high"], 2)),
+            Column("p", lambda r: p_value(r["p_value"]).removeprefix("p = ").removeprefix("p ")),
+            Column("permutation p", lambda r: p_value(r["p_permutation"]).removeprefix("p = ").removeprefix("p ")),
+            *holm,
+            Column("n", lambda r: str(r["n"])),
+            Column("leaving one out", lambda r: f"{number(r['lowest'], 2)} to {number(r['highest'], 2)}"),
+            Column("moves most without", lambda r: r["without"], True),
+        ),
+    )
+
+
+def covariance(result: Covariance) -> TableView | None:
+    """The covariance of every scheme; None where none was recorded."""
+    if result.table.empty:
+        return None
+    power = exponent(result.table, "mean_covariance")
+    unit = 10.0**-power
+
+    def value(row: Row) -> str:
+        text = number(unit * row["mean_covariance"], 3)
+        if not _missing(row["se"]):
+            return f"{text} ± {number(unit * row['se'], 3)}"
+        if not _missing(row["low"]):
+            return f"{text} {interval(unit * row['low'], unit * row['high'], 3)}"
+        return text
+
+    return TableView(
+        "covariance",
+        captions.covariance_table(result.table, SOURCES),
+        result.table,
+        (
+            Column("scheme", lambda r: r["scheme"], True),
+            *_pair_column(result.table),
+            Column(f"mean covariance (1e{power} nats²)", value),
+            Column("risk variance (nats²)", lambda r: _or_blank(r["risk_variance"], lambda v: f"{v:.3g}")),
+            Column("design effect", lambda r: _or_blank(r["design_effect"], lambda v: number(v, 2))),
+            Column("T. stddev", lambda r: _or_blank(r["t_stddev"], significant)),
+            Column("test loss (nats)", lambda r: number(r["test_loss"], 4)),
+        ),
+        lambda r: "reference" if r["scheme"] == "identity" else "",
+    )
+
+
+def dependence(result: Dependence) -> TableView | None:
+    """T. stddev and what its variance is made of; None where nothing was measured."""
+    if result.table.empty:
+        return None
+    many = result.table["teacher"].nunique() > 1
+
+    def points(key: str) -> Callable[[Row], str]:
+        return lambda row: _or_blank(row[key], lambda v: number(100 * v, 1))
+
+    return TableView(
+        "dependence",
+        captions.dependence_table(result.table),
+        result.table,
+        (
+            Column("scheme", lambda r: r["scheme"], True),
+            *((Column("teacher", lambda r: r["teacher"], True),) if many else ()),
+            Column("T. stddev", lambda r: significant(r["t_stddev"])),
+            Column(
+                "95 % interval", lambda r: f"[{significant(r['t_stddev_low'])}, {significant(r['t_stddev_high'])}]"
+            ),
+            Column("variance, % change", points("change")),
+            Column("from softer views", points("softer")),
+            Column("from dependence", points("dependence")),
+            Column("effective inputs", lambda r: _or_blank(r["effective_inputs"], lambda v: f"{v:,.0f}")),
+            Column("teacher entropy (nats)", lambda r: _or_blank(r["pool_entropy"], lambda v: number(v, 3))),
+        ),
+        lambda r: "reference" if r["scheme"] == "identity" else "",
+    )
+
+
+def left_out(result: LeftOut) -> TableView | None:
+    """Everything left out; None when nothing was."""
+    if result.table.empty:
+        return None
+    return TableView(
+        "left-out",
+        " ".join(result.findings),
+        result.table,
+        (
+            Column("scheme", lambda r: r["scheme"], True),
+            Column("what", lambda r: r["kind"], True),
+            Column("pair", lambda r: r["pair"], True),
+            Column("seed", lambda r: _or_blank(r["seed"], lambda v: str(int(v)))),
+            Column("why", lambda r: r["why"], True),
+        ),
+    )

@@ -1,0 +1,211 @@
+"""The study file: TOML in, checked settings out. Unknown keys are answered with the nearest right one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kdstats import data, models, schemes
+from kdstats.errors import KdstatsError, MissingError, UsageError, nearest
+from runners import recipes
+from runners.recipes import Recipe
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudySection(_Section):
+    """``[study]``: what it is about."""
+
+    name: str = Field(min_length=1, description="name of the study, for titles")
+    dataset: str = Field("digits", description="data set, see `kdstats datasets`")
+    data: str | None = Field(None, description="folder with its files, where it is not embedded")
+
+    _known = field_validator("dataset")(lambda name: data.card(name).name)
+
+
+class GridSection(_Section):
+    """``[grid]``: every pair under every scheme with every seed."""
+
+    pairs: tuple[str, ...] = Field(min_length=1, description="teacher/student, by field names")
+    schemes: tuple[str, ...] = Field(schemes.PUBLISHED_NINE, min_length=1, description="augmentation schemes")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of the students")
+    draws: Literal["batch", "sample"] = Field("batch", description="one draw per batch or per image")
+
+    @field_validator("pairs")
+    @classmethod
+    def _known_pairs(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in pairs:
+            teacher, slash, student = pair.partition("/")
+            if not slash or "/" in student:
+                raise UsageError(f"a pair is written teacher/student, for example resnet20/resnet8, not {pair!r}")
+            for name in (teacher, student):
+                if name not in models.names():
+                    near = " or ".join(nearest(name, models.names()))
+                    raise UsageError(f"no model named {name!r} in pair {pair!r}; did you mean {near}?")
+        return _distinct("pair", pairs)
+
+    @field_validator("schemes")
+    @classmethod
+    def _known_schemes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _distinct("scheme", tuple(schemes.record(name).name for name in names))
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return _distinct("seed", seeds)
+
+
+class TeacherSection(_Section):
+    """``[teacher.NAME]``: where a teacher comes from; without it the study trains one."""
+
+    weights: str | None = Field(None, description="weights file, or 'shipped' for the digits teacher")
+    recipe: str | None = Field(None, description="recipe to train it with")
+    epochs: Positive | None = Field(None, description="another number of epochs")
+    seed: int = Field(0, description="seed of the teacher's training")
+
+
+class TrainSection(_Section):
+    """``[train]``: how students are optimised."""
+
+    recipe: str = Field("digits", description="named recipe, see runners/recipes.py")
+    epochs: Positive | None = Field(None, description="another number of epochs; milestones scale with it")
+
+    _known = field_validator("recipe")(lambda name: recipes.get(name).name)
+
+    def resolve(self) -> Recipe:
+        """The recipe for this machine."""
+        return recipes.get(self.recipe).with_epochs(self.epochs).on_this_machine()
+
+
+class KdSection(_Section):
+    """``[kd]``: the distillation loss γ CE(x) + α (KL(x) + KL(x′)); defaults as published."""
+
+    temperature: float = Field(4.0, gt=0, description="temperature T of both KL terms")
+    gamma: float = Field(0.1, ge=0, description="weight of the cross-entropy with the labels")
+    alpha: float = Field(0.9, ge=0, description="weight of each KL term")
+
+
+class ProbeSection(_Section):
+    """``[probe]``: the teacher-only measurement."""
+
+    protocol: Literal["efficient", "wang2022"] = Field("efficient", description="how T. stddev is measured")
+    tol: float = Field(0.02, gt=0, lt=1, description="relative half-width at which it stops")
+    pools: Positive | None = Field(None, description="most pools to spend")
+    seed: int = Field(0, description="seed of the probe")
+
+
+class LogSection(_Section):
+    """``[log]``: what is kept per image."""
+
+    every: Positive = Field(1, description="record the samples of every k-th epoch")
+    dtype: Literal["float32", "float16"] = Field("float32", description="precision on disk")
+
+
+class ReportSection(_Section):
+    """``[report]``: the page at the end."""
+
+    build: bool = Field(True, description="build the page when the study ends")
+
+
+class StudyFile(_Section):
+    """A whole study file."""
+
+    schema_version: Literal[1] = Field(1, alias="schema", description="version of this format")
+    study: StudySection
+    grid: GridSection
+    teacher: dict[str, TeacherSection] = Field(default_factory=dict)
+    train: TrainSection = TrainSection()
+    kd: KdSection = KdSection()
+    probe: ProbeSection = ProbeSection()
+    log: LogSection = LogSection()
+    report: ReportSection = ReportSection()
+
+    @model_validator(mode="after")
+    def _teachers_are_used(self) -> StudyFile:
+        used = {pair.partition("/")[0] for pair in self.grid.pairs}
+        for name in self.teacher:
+            if name not in used:
+                raise UsageError(f"[teacher.{name}] belongs to no pair; the pairs' teachers are {', '.join(used)}")
+        return self
+
+
+def _distinct(kind: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [v for v in values if values.count(v) > 1]
+    if twice:
+        raise UsageError(f"{kind} {twice[0]!r} is named twice")
+    return values
+
+
+def read_study(path: Path, overrides: list[str] | None = None) -> StudyFile:
+    """Reads and checks a study file.
+
+    Args:
+        path: The TOML file.
+        overrides: ``section.key=value`` texts, values in TOML's spelling.
+
+    Raises:
+        MissingError: No such file, or not TOML.
+        UsageError: Unknown keys or senseless values, all named with their place.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(
+            f"no study file at {path.absolute()}. `python -m runners.study init FILE.toml` writes one to start from."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MissingError(f"{path} is not TOML: {error}") from None
+    for override in overrides or ():
+        _override(raw, override)
+    try:
+        return StudyFile.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+    except KdstatsError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set takes section.key=value, for example kd.temperature=2, not {text!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    *sections, last = key.strip().split(".")
+    node = raw
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"--set {text}: {section} is a value, not a section")
+    node[last] = parsed
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        *sections, last = (str(part) for part in error["loc"])
+        known = _keys(sections)
+        near = nearest(last, known)
+        meant = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        return f"unknown key {where}; {meant}"
+    cause = error.get("ctx", {}).get("error")
+    return f"{where}: {cause if cause is not None else error['msg']}"
+
+
+def _keys(sections: list[str]) -> list[str]:
+    model: Any = StudyFile
+    for section in sections:
+        if section in StudyFile.model_fields and section != "teacher":
+            model = StudyFile.model_fields[section].annotation
+        else:
+            model = TeacherSection
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kdstats.errors import UsageError
+from kdstats.estimators.components import Components, PairMoments
+
+
+def pairs(n: int = 400, c: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    o = rng.dirichlet(np.full(c, 0.3), size=n)
+    return o, 0.5 * o + 0.5 * rng.dirichlet(np.full(c, 0.6), size=n)
+
+
+def test_terms_from_their_definition():
+    o, v = pairs()
+    state = PairMoments(5)
+    for start in range(0, 400, 64):
+        state.update(o[start : start + 64], v[start : start + 64])
+    found = state.components(total=0.01, pool_inputs=640)
+    linked = np.mean([np.cov(o[:, c], v[:, c])[0, 1] for c in range(5)])
+    assert found.var_original == pytest.approx(o.var(0, ddof=1).mean() / (4 * 320), rel=1e-10)
+    assert found.var_augmented == pytest.approx(v.var(0, ddof=1).mean() / (4 * 320), rel=1e-10)
+    assert found.cov_views == pytest.approx(2 * linked / (4 * 320), rel=1e-10)
+    parts = found.var_original + found.var_augmented + found.cov_views + found.cov_cross
+    assert parts == pytest.approx(found.total == 0.01 and 0.01, rel=1e-14)
+
+
+def test_independent_images_leave_no_cross_term():
+    rng = np.random.default_rng(1)
+    population = pairs(20_000, 4, 2)
+    state = PairMoments(4)
+    state.update(*population)
+    n = 32
+    at = rng.integers(0, 20_000, (6000, n))
+    means = 0.5 * (population[0][at].mean(1) + population[1][at].mean(1))
+    found = state.components(means.var(0, ddof=1).mean(), 2 * n)
+    assert abs(found.cov_cross) < 0.03 * found.total
+    assert found.design_effect == pytest.approx(1 + found.cov_views / (found.var_original + found.var_augmented), rel=0.05)
+
+
+def test_identity_has_design_effect_two():
+    rng = np.random.default_rng(3)
+    o, _ = pairs(50_000, 4)
+    state = PairMoments(4)
+    state.update(o, o)
+    means = o[rng.integers(0, 50_000, (5000, 64))].mean(1)
+    found = state.components(means.var(0, ddof=1).mean(), 128)
+    assert found.design_effect == pytest.approx(2.0, rel=0.05)
+    assert found.effective_inputs == pytest.approx(64, rel=0.05)
+    assert found.cov_views == pytest.approx(found.var_original + found.var_augmented, rel=1e-9)
+    exact = state.components(o.var(0, ddof=1).mean() / 64, 128)
+    assert exact.design_effect == pytest.approx(2.0, rel=1e-12)
+
+
+def test_equal_images_have_the_design_effect_of_all_inputs():
+    found = Components(1.0, 1.0, 2.0, 636.0, 640.0, 640)
+    assert found.design_effect == 320
+    assert found.effective_inputs == 2
+
+
+def test_constant_and_float32_probabilities_keep_their_digits():
+    o = np.full((1000, 3), [0.999, 0.0005, 0.0005], dtype=np.float32)
+    state = PairMoments(3)
+    state.update(o, o)
+    assert abs(state.components(1.0, 640).var_original) < 1e-15
+
+
+def test_what_is_refused():
+    state = PairMoments(3)
+    with pytest.raises(UsageError, match="shapes"):
+        state.update(np.ones((2, 3)), np.ones((3, 3)))
+    state.update(np.ones((1, 3)) / 3, np.ones((1, 3)) / 3)
+    with pytest.raises(UsageError, match="at least 2"):
+        state.components(1.0, 10)
