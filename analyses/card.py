@@ -102,7 +102,8 @@ def read_card(path: Path) -> Card:
         raise MissingError(f"{path} lacks {', '.join(dict.fromkeys(wrong))} (or holds another kind of value)")
     if raw["selection"] != SELECTION:
         raise CheckError(
-            f"{path} selects outcomes by {raw['selection']!r}; a report compares students after the {SELECTION}"
+            f"{path} selects outcomes by {raw['selection']!r}; a report compares students after the "
+            f"{SELECTION}"
             " only (a best epoch is chosen on the test set)"
         )
     pairs = tuple(map(str, raw["pairs"]))

@@ -14,8 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analyses.association import ONE_SCHEME, UNCLEAR, read_association
 from analyses.study import Study
-from analyses.words import count, excludes_zero, interval, number, p_value
+from analyses.words import count, interval, number, p_value, records
 from kdstats.association.correlate import correlate
 from kdstats.association.panels import SMALLEST_N
 from kdstats.figures.style import PAGE, marks, plain, style
@@ -50,10 +51,16 @@ class CovarianceFacts:
             for link, (r, low, high) in self.coefficients.items()
         ]
         bars = f" Bars: ± 1 standard error over seeds ({self.bars} of {self.n} schemes)." if self.bars else ""
-        tail = f" Pearson with 95 % interval: {', '.join(said)}." if said else " Too few schemes for a correlation."
+        tail = (
+            f" Pearson with 95 % interval: {', '.join(said)}."
+            if said
+            else " Too few schemes for a correlation."
+        )
         return (
-            f"Mean covariance of the teacher–student cross-entropy of two inputs of a batch ({self.source}) against "
-            f"T. stddev and against the student's test loss, {self.pair}, n = {count(self.n, 'scheme')}.{tail}{bars}"
+            "Mean covariance of the teacher–student cross-entropy of two inputs of a batch "
+            f"({self.source}) against "
+            f"T. stddev and against the student's test loss, {self.pair}, n = "
+            f"{count(self.n, 'scheme')}.{tail}{bars}"
         )
 
 
@@ -93,9 +100,17 @@ def _table(study: Study, pair: str) -> pd.DataFrame:
     measured = study.measured(pair)
     out: list[dict[str, Any]] = []
     for row in trained or rows:
-        base = {"pair": pair, "scheme": row["scheme"], "t_stddev": row["t_stddev"], "test_loss": row["test_loss"]}
+        base = {
+            "pair": pair,
+            "scheme": row["scheme"],
+            "t_stddev": row["t_stddev"],
+            "test_loss": row["test_loss"],
+        }
         if trained:
-            out.append({**base, "source": TRAINING, "low": math.nan, "high": math.nan} | _of(row, "mean_covariance_se"))
+            out.append(
+                {**base, "source": TRAINING, "low": math.nan, "high": math.nan}
+                | _of(row, "mean_covariance_se")
+            )
         elif row["scheme"] in measured and "covariance" in measured[row["scheme"]].row:
             given = measured[row["scheme"]].row["covariance"]
             ends = {"low": given.get("mean_covariance_low"), "high": given.get("mean_covariance_high")}
@@ -114,7 +129,7 @@ def _of(row: Any, se: str | None) -> dict[str, Any]:
 def _links(table: pd.DataFrame, pair: str, seed: int) -> list[dict[str, Any]]:
     if table.empty:
         return []
-    rows = table[table["pair"] == pair].dropna(subset=["mean_covariance", "t_stddev", "test_loss"])
+    rows = _complete(table, pair)
     if len(rows) < SMALLEST_N or rows["source"].nunique() > 1:
         return []
     out = []
@@ -122,7 +137,7 @@ def _links(table: pd.DataFrame, pair: str, seed: int) -> list[dict[str, Any]]:
         if min(rows[x].nunique(), rows[y].nunique()) < 2:
             continue
         found = correlate(rows, x=x, y=y, label="scheme", seed=seed)
-        out += [{"pair": pair, "link": link, "x": x, "y": y, **row} for row in found.to_dict("records")]
+        out += [{"pair": pair, "link": link, "x": x, "y": y, **row} for row in records(found)]
     return out
 
 
@@ -141,17 +156,27 @@ def _findings(pair: str, table: pd.DataFrame, correlations: pd.DataFrame) -> lis
         return [f"{pair}: {why} ({source})."]
     out = []
     here = correlations[(correlations["pair"] == pair) & (correlations["method"] == "pearson")]
-    for row in here.to_dict("records"):
+    for row in records(here):
         claim = LINKS[row["link"]][2]
+        found = read_association(_complete(table, pair), row["x"], row["y"], row)
         tail = (
-            f"r {number(row['estimate'], 2)} {interval(row['low'], row['high'], 2)}, permutation "
-            f"{p_value(row['p_permutation'])}, n = {count(row['n'], 'scheme')}, {source}"
+            f"r {number(found.r, 2)} {interval(found.low, found.high, 2)}, permutation "
+            f"{p_value(found.p_permutation)}, n = {count(found.n, 'scheme')}, {source}"
         )
-        if not excludes_zero(row):
+        way = "rising" if found.r > 0 else "falling"
+        if found.kind == UNCLEAR:
             out.append(f"{pair}: this study cannot tell whether {claim} ({tail}).")
+        elif found.kind == ONE_SCHEME:
+            out.append(
+                f"{pair}: {claim}, {way} with it ({tail}), but this rests on one scheme: {found.rest()}."
+            )
         else:
-            out.append(f"{pair}: {claim}, {'rising' if row['estimate'] > 0 else 'falling'} with it ({tail}).")
+            out.append(f"{pair}: {claim}, {way} with it ({tail}); weakest {found.rest()}.")
     return out
+
+
+def _complete(table: pd.DataFrame, pair: str) -> pd.DataFrame:
+    return table[table["pair"] == pair].dropna(subset=["mean_covariance", "t_stddev", "test_loss"])
 
 
 def _draw(pair: str, rows: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Figure, CovarianceFacts]:
@@ -170,7 +195,9 @@ def _draw(pair: str, rows: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Fi
             common = {"fmt": look.marker, "color": look.color, "elinewidth": 0.7}
             common |= {"markeredgecolor": "white", "markeredgewidth": 0.35}
             left.errorbar(row["t_stddev"], row["mean_covariance"], yerr=se, **common)
-            right.errorbar(row["mean_covariance"], row["test_loss"], xerr=se, label=plain(look.text), **common)
+            right.errorbar(
+                row["mean_covariance"], row["test_loss"], xerr=se, label=plain(look.text), **common
+            )
         left.set(xlabel="T. stddev", ylabel="mean covariance (nats²)")
         right.set(xlabel="mean covariance (nats²)", ylabel="student test loss (nats)")
         for ax, link in ((left, "t_stddev"), (right, "test_loss")):
@@ -182,7 +209,11 @@ def _draw(pair: str, rows: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Fi
                 ax.set_title(f"r {number(r, 2)} {interval(low, high, 2)}", loc="right")
         handles = [h[0] for h in right.get_legend_handles_labels()[0]]
         figure.legend(
-            handles, right.get_legend_handles_labels()[1], loc="outside lower center", ncols=5, handletextpad=0.3
+            handles,
+            right.get_legend_handles_labels()[1],
+            loc="outside lower center",
+            ncols=5,
+            handletextpad=0.3,
         )
     source = SOURCES[str(rows["source"].iloc[0])] if rows["source"].nunique() == 1 else "two sources"
     return figure, CovarianceFacts(pair, len(rows), source, coefficients, bars)

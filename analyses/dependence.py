@@ -17,8 +17,9 @@ from matplotlib.patches import Patch
 
 from analyses.measured import Measured
 from analyses.study import Study
-from analyses.words import capital, count, number, percent
+from analyses.words import count, number, percent
 from kdstats.errors import MissingError
+from kdstats.figures.components import PARTS as LEGEND
 from kdstats.figures.style import PAGE, marks, plain, style
 
 QUESTION = "How does a scheme lower T. stddev: by softer views, or by less dependence?"
@@ -26,18 +27,8 @@ REFERENCE = "identity"
 SPREAD = ("var_original", "var_augmented")
 DEPENDENCE = ("cov_views", "cov_cross")
 PARTS = SPREAD + DEPENDENCE
-NAMES = {
-    "var_original": "spread of originals",
-    "var_augmented": "spread of views",
-    "cov_views": "image with its own view",
-    "cov_cross": "between images",
-}
-COLORS = {
-    "var_original": "#9fc5de",
-    "var_augmented": "#2f7fb5",
-    "cov_views": "#b8571d",
-    "cov_cross": "#f0b27a",
-}
+# Colours, hatches and words are those of every other picture of these parts.
+LOOKS = {key: (color, hatch, words) for key, color, hatch, words in LEGEND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +47,9 @@ class DependenceFacts:
         pool = f" of {self.inputs[0]:,} inputs" if len(self.inputs) == 1 else ""
         return (
             f"Variance of a pool mean{pool} ({of}, {count(self.schemes, 'scheme')}), {unit}, split into "
-            f"{', '.join(NAMES[p] for p in PARTS)}. Blue: spread of single inputs, smaller when views are softer. "
-            "Orange: dependence, drawn to the left where it is negative. Tick: the total. "
+            f"{', '.join(LOOKS[p][2] for p in PARTS)}. Blue: spread of single inputs, smaller when "
+            "views are softer. "
+            "Hatched: dependence, drawn to the left where it is negative. Tick: the total. "
             "Right: mean teacher entropy. Parts are point estimates."
         )
 
@@ -154,20 +146,25 @@ def _findings(table: pd.DataFrame) -> list[str]:
     for teacher, rows in table.groupby("teacher", sort=False):
         first = rows.iloc[0]
         if first["scheme"] == REFERENCE:
-            out.append(f"{teacher}: no scheme measured has a lower T. stddev than {REFERENCE} (n = {len(rows)}).")
+            out.append(
+                f"{teacher}: no scheme measured has a lower T. stddev than {REFERENCE} (n = {len(rows)})."
+            )
             continue
         if math.isnan(first["change"]):
             out.append(f"{teacher}: {REFERENCE} was not measured, so no change can be split.")
             continue
         if first["differs"] is False:
             out.append(
-                f"{teacher}: the T. stddev of {first['scheme']} is the lowest measured, but its interval against "
+                f"{teacher}: the T. stddev of {first['scheme']} is the lowest measured, but its "
+                "interval against "
                 f"{REFERENCE} includes 0: the study cannot tell them apart."
             )
             continue
         out.append(
-            f"{teacher}: under {first['scheme']} the variance of a pool mean changes by {percent(first['change'])} "
-            f"against {REFERENCE}: {number(100 * first['softer'], 0)} points from the spread of single inputs "
+            f"{teacher}: under {first['scheme']} the variance of a pool mean changes by "
+            f"{percent(first['change'])} "
+            f"against {REFERENCE}: {number(100 * first['softer'], 0)} points from the spread of "
+            "single inputs "
             f"(softer views), {number(100 * first['dependence'], 0)} points from dependence; "
             f"{_mostly(first['softer'], first['dependence'])} "
             f"(point estimates; n = {count(len(rows), 'scheme')})."
@@ -197,13 +194,17 @@ def _draw(table: pd.DataFrame) -> tuple[Figure, DependenceFacts]:
         for at, teacher in enumerate(teachers):
             ax = figure.add_subplot(grid[at])
             rows = table[table["teacher"] == teacher].to_dict("records")
-            unit = next((100 / r["total"] for r in rows if r["scheme"] == REFERENCE), 1.0) if relative else 1.0
+            unit = (
+                next((100 / r["total"] for r in rows if r["scheme"] == REFERENCE), 1.0) if relative else 1.0
+            )
             reach = max(unit * sum(max(r[p], 0.0) for p in PARTS) for r in rows)
             for y, row in enumerate(rows):
                 right = left = 0.0
                 for part in PARTS:
                     width = unit * row[part]
-                    ax.barh(y, width, 0.72, left=right if width >= 0 else left, color=COLORS[part], linewidth=0)
+                    color, hatch, _ = LOOKS[part]
+                    start = right if width >= 0 else left
+                    ax.barh(y, width, 0.72, start, color=color, hatch=hatch, edgecolor="white", linewidth=0)
                     right, left = right + max(width, 0.0), left + min(width, 0.0)
                 total = unit * row["total"]
                 ax.plot([total, total], [y - 0.44, y + 0.44], color="#1a1a1a", linewidth=1.2)
@@ -218,7 +219,9 @@ def _draw(table: pd.DataFrame) -> tuple[Figure, DependenceFacts]:
             if len(teachers) > 1:
                 ax.set_title(plain(str(teacher)), loc="left")
         ax.set_xlabel(
-            f"variance of a pool mean (% of {REFERENCE})" if relative else "variance of a pool mean (probability²)"
+            f"variance of a pool mean (% of {REFERENCE})"
+            if relative
+            else "variance of a pool mean (probability²)"
         )
         figure.legend(
             handles=[_patch(part) for part in PARTS], loc="outside lower center", ncols=2, columnspacing=1.4
@@ -228,4 +231,5 @@ def _draw(table: pd.DataFrame) -> tuple[Figure, DependenceFacts]:
 
 
 def _patch(part: str) -> Patch:
-    return Patch(color=COLORS[part], label=capital(NAMES[part]), linewidth=0)
+    color, hatch, words = LOOKS[part]
+    return Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0, label=words)

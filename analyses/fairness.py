@@ -41,7 +41,9 @@ def run(study: Study) -> Fairness:
     if bad:
         findings = (f"Not on equal terms: {'; '.join(bad)}.",)
     else:
-        findings = (f"On equal terms in {sum(c.ok is True for c in checks)} of {len(checks)} checks, none failed.",)
+        findings = (
+            f"On equal terms in {sum(c.ok is True for c in checks)} of {len(checks)} checks, none failed.",
+        )
     return Fairness(tuple(checks), findings)
 
 
@@ -49,7 +51,9 @@ def _pair(study: Study, pair: str) -> list[Check]:
     runs = study.used[study.used["pair"] == pair]
     recipes, epochs = runs["recipe_digest"].nunique(), sorted(set(runs["epochs"].dropna().astype(int)))
     of = f"{pair}: "
-    recipe = Check(True, f"{of}one recipe ({str(runs['recipe_digest'].iloc[0])[:8]}) for {count(len(runs), 'run')}")
+    recipe = Check(
+        True, f"{of}one recipe ({str(runs['recipe_digest'].iloc[0])[:8]}) for {count(len(runs), 'run')}"
+    )
     if recipes > 1:
         recipe = Check(False, f"{of}{recipes} different recipes among {count(len(runs), 'run')}")
     if len(epochs) == 1:
@@ -60,7 +64,10 @@ def _pair(study: Study, pair: str) -> list[Check]:
 
 
 def _seeds(of: str, runs: pd.DataFrame) -> Check:
-    by = {str(scheme): frozenset(part["seed"].astype(int)) for scheme, part in runs.groupby("scheme", sort=False)}
+    by = {
+        str(scheme): frozenset(part["seed"].astype(int))
+        for scheme, part in runs.groupby("scheme", sort=False)
+    }
     common = frozenset.union(*by.values())
     short = [f"{scheme} lacks {_seed_list(common - have)}" for scheme, have in by.items() if have != common]
     if short:

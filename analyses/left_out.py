@@ -16,7 +16,7 @@ COLUMNS = ["kind", "pair", "scheme", "seed", "why"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOut:
-    """The result: ``table`` has ``kind`` (one of :data:`KINDS`), ``pair, scheme, seed`` (or NA) and ``why``."""
+    """The result: ``table`` has ``kind`` (see :data:`KINDS`), ``pair, scheme, seed`` (or NA), ``why``."""
 
     table: pd.DataFrame
     findings: tuple[str, ...]
@@ -33,11 +33,19 @@ def run(study: Study) -> LeftOut:
         why = run_.error + (f" (log: {run_.log})" if run_.log else "")
         rows.append(("failed", run_.pair, run_.scheme, run_.seed, why))
     for row in study.missing.to_dict("records"):
-        rows.append(("missing", row["pair"], row["scheme"], int(row["seed"]), "no finished run and no error on record"))
+        rows.append(
+            (
+                "missing",
+                row["pair"],
+                row["scheme"],
+                int(row["seed"]),
+                "no finished run and no error on record",
+            )
+        )
     reasons = study.runs[study.runs["excluded"]]
     for row in reasons.to_dict("records"):
-        why = row.get("reason")
-        text = why if isinstance(why, str) and why else "no reason given"
+        given = row.get("reason")
+        text = given if isinstance(given, str) and given else "no reason given"
         rows.append(("excluded", row["pair"], row["scheme"], int(row["seed"]), text))
     rows += _unmeasured(study)
     table = pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64"})
@@ -54,7 +62,9 @@ def _unmeasured(study: Study) -> list[tuple[str, str, str, int | None, str]]:
             skipped |= document.skipped
         for scheme in study.card.schemes:
             if scheme not in have:
-                out.append(("not measured", pair, scheme, None, skipped.get(scheme, "no T. stddev on record")))
+                out.append(
+                    ("not measured", pair, scheme, None, skipped.get(scheme, "no T. stddev on record"))
+                )
     return out
 
 
@@ -63,4 +73,7 @@ def _findings(study: Study, table: pd.DataFrame) -> tuple[str, ...]:
     if table.empty:
         return (f"Nothing was left out: all {count(study.card.planned, 'run')} are in the numbers.",)
     kinds = [f"{int((table['kind'] == k).sum())} {k}" for k in KINDS if (table["kind"] == k).any()]
-    return (f"{used} of {count(study.card.planned, 'planned run')} are in the numbers; left out: {', '.join(kinds)}.",)
+    return (
+        f"{used} of {count(study.card.planned, 'planned run')} are in the numbers; left out: "
+        f"{', '.join(kinds)}.",
+    )

@@ -97,7 +97,8 @@ def read_documents(
             was, due = document.teacher.get("sha256"), said.get("sha256")
             if was and due and was != due:
                 raise CheckError(
-                    f"{document.path} measured a teacher with sha256 {was[:12]}…; the study's {teacher!r} has {due[:12]}…"
+                    f"{document.path} measured a teacher with sha256 {was[:12]}…; the study's "
+                    f"{teacher!r} has {due[:12]}…"
                 )
         found[teacher] = tuple(sorted(documents, key=lambda d: (d.student is not None, d.path.name)))
     every = [document for documents in found.values() for document in documents]
@@ -106,7 +107,9 @@ def read_documents(
         keys = sorted({*first.definition, *document.definition})
         unlike = [k for k in keys if first.definition.get(k) != document.definition.get(k)]
         if unlike:
-            said_ = "; ".join(f"{k} {first.definition.get(k)!r} and {document.definition.get(k)!r}" for k in unlike)
+            said_ = "; ".join(
+                f"{k} {first.definition.get(k)!r} and {document.definition.get(k)!r}" for k in unlike
+            )
             raise CheckError(f"{first.path} and {document.path} measure unlike things: {said_}")
     return found
 

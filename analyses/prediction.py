@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses import seeds as seeds_
-from analyses.seeds import CONFIDENCE
+from analyses.association import ONE_SCHEME, UNCLEAR, Reading, read_association
 from analyses.study import Study
-from analyses.words import count, estimate, excludes_zero, interval, number, p_value
+from analyses.words import CONFIDENCE, count, estimate, interval, listed, number, p_value, records
 from kdstats.association.correlate import correlate
 from kdstats.association.loo import leave_one_out
 from kdstats.association.meta import MetaAnalysis, meta_analysis
@@ -74,6 +74,7 @@ class Prediction:
         points: One row per pair and scheme with T. stddev and test loss.
         correlations: Frame of :func:`kdstats.association.correlate.correlate`, one panel a pair.
         leave_one_out: Frame of :func:`kdstats.association.loo.leave_one_out`.
+        readings: Pair → how far its r may be put into words.
         choices: One a pair of two or more schemes.
         regret: Over the pairs that have a correlation; None when there are none.
         meta: Mean correlation over pairs; None with fewer than two.
@@ -84,6 +85,7 @@ class Prediction:
     points: pd.DataFrame
     correlations: pd.DataFrame
     leave_one_out: pd.DataFrame
+    readings: dict[str, Reading]
     choices: tuple[Choice, ...]
     regret: Regret | None
     meta: MetaAnalysis | None
@@ -126,7 +128,11 @@ class Prediction:
 
 def run(study: Study) -> Prediction:
     """Correlates, pair by pair, T. stddev with the mean test loss after the last epoch."""
-    points = pd.concat([study.points(pair) for pair in study.pairs], ignore_index=True) if study.pairs else study.study
+    points = (
+        pd.concat([study.points(pair) for pair in study.pairs], ignore_index=True)
+        if study.pairs
+        else study.study
+    )
     for column in ("t_stddev_se", "test_loss_se"):
         if column not in points:
             points = points.assign(**{column: math.nan})
@@ -142,16 +148,45 @@ def run(study: Study) -> Prediction:
         r = correlations[correlations["method"] == "pearson"]
         if len(r) > 1 and (r["estimate"].abs() < 1).all():
             meta = meta_analysis(r["estimate"], r["n"], confidence=CONFIDENCE)
-    choices = tuple(choice for pair in study.pairs if (choice := _choose(study, pair)))
-    result = Prediction(points, correlations, left, choices, over, meta, refused, ())
-    return Prediction(points, correlations, left, choices, over, meta, refused, _findings(result, study.pairs))
+    result = Prediction(
+        points=points,
+        correlations=correlations,
+        leave_one_out=left,
+        readings=_readings(fit, correlations),
+        choices=tuple(choice for pair in study.pairs if (choice := _choose(study, pair))),
+        regret=over,
+        meta=meta,
+        refused=refused,
+        findings=(),
+    )
+    return replace(result, findings=(*_findings(result, study.pairs), *_helped(study)))
+
+
+def _helped(study: Study) -> tuple[str, ...]:
+    out = []
+    for pair in study.pairs:
+        names = [
+            s for s, m in study.measured(pair).items() if m.student and s in set(study.points(pair)["scheme"])
+        ]
+        if names:
+            out.append(
+                f"{pair}: the T. stddev of {listed(names)} was measured with a student's help, not "
+                "before training."
+            )
+    return tuple(out)
+
+
+def _readings(fit: pd.DataFrame, correlations: pd.DataFrame) -> dict[str, Reading]:
+    if correlations.empty:
+        return {}
+    rows = records(correlations[correlations["method"] == "pearson"])
+    return {str(row["pair"]): read_association(fit[fit["pair"] == row["pair"]], X, Y, row) for row in rows}
 
 
 def _refusal(points: pd.DataFrame) -> str:
     if len(points) < SMALLEST_N:
-        return (
-            f"{count(len(points), 'scheme')} with both numbers; a correlation with an interval needs {SMALLEST_N}"
-        )
+        have = count(len(points), "scheme")
+        return f"{have} with both numbers; a correlation with an interval needs {SMALLEST_N}"
     for column, name in ((X, "T. stddev"), (Y, "the test loss")):
         values = points[column]
         if float(values.max() - values.min()) < 1e-13 * float(values.abs().max()):
@@ -165,7 +200,7 @@ def _choose(study: Study, pair: str) -> Choice | None:
         return None
     known = set(points["scheme"])
     found = seeds_.of_runs(study.used[study.used["scheme"].isin(known)], pair)
-    lowest = points.loc[points[X].idxmin()]
+    lowest = points.iloc[int(points[X].to_numpy().argmin())]
     chosen = found.schemes.index(str(lowest["scheme"]))
     value, low, high = found.regret(chosen, study.rng(f"regret {pair}"))
     measured = study.measured(pair).get(str(lowest["scheme"]))
@@ -187,7 +222,7 @@ def _findings(result: Prediction, pairs: tuple[str, ...]) -> tuple[str, ...]:
         if pair in result.refused:
             out.append(f"{pair}: no correlation ({result.refused[pair]}).")
         else:
-            out += [_association(result, pair), _hangs_on(result, pair)]
+            out += [_association(pair, result.readings[pair]), *_ranks(result, pair)]
         choice = result.choice(pair)
         if choice:
             out.append(_cost(choice))
@@ -196,7 +231,7 @@ def _findings(result: Prediction, pairs: tuple[str, ...]) -> tuple[str, ...]:
         reading = (
             "this study cannot tell whether it differs from 0"
             if m.low <= 0 <= m.high
-            else f"{'higher' if m.estimate > 0 else 'lower'} T. stddev goes with higher test loss over these pairs"
+            else f"{'higher' if m.estimate > 0 else 'lower'} T. stddev goes with higher test loss over them"
         )
         out.append(
             f"Over {count(m.k, 'pair')} (random effects, not pooled): mean r {number(m.estimate, 2)} "
@@ -208,31 +243,42 @@ def _findings(result: Prediction, pairs: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def coefficient_text(row: dict[str, Any], symbol: str) -> str:
-    """``r 0.91 [0.62, 0.98]``."""
-    return f"{symbol} {number(row['estimate'], 2)} {interval(row['low'], row['high'], 2)}"
-
-
-def _association(result: Prediction, pair: str) -> str:
-    row = result.coefficient(pair)
-    if row is None:
-        return f"{pair}: no correlation."
-    tail = f"{coefficient_text(row, 'r')}, permutation {p_value(row['p_permutation'])}, n = {count(row['n'], 'scheme')}"
-    if not excludes_zero(row):
+def _association(pair: str, found: Reading) -> str:
+    tail = _tail(found)
+    if found.kind == UNCLEAR:
         return f"{pair}: this study cannot tell whether T. stddev predicts the test loss ({tail})."
-    if row["estimate"] > 0:
-        return f"{pair}: schemes with a lower T. stddev left the student with a lower test loss ({tail})."
-    return f"{pair}: against the theory, schemes with a lower T. stddev left the student with a higher test loss ({tail})."
+    if found.kind == ONE_SCHEME:
+        return (
+            f"{pair}: T. stddev and test loss "
+            f"{'rise together' if found.r > 0 else 'run against each other'} ({tail}), "
+            f"but this rests on one scheme: {found.rest()}; for the others the study cannot tell."
+        )
+    lead = "" if found.r > 0 else "against the theory, "
+    which = "lower" if found.r > 0 else "higher"
+    return (
+        f"{pair}: {lead}schemes with a lower T. stddev left the student with a {which} test loss ({tail}); "
+        f"it survives leaving any one scheme out (weakest: {found.rest()})."
+    )
 
 
-def _hangs_on(result: Prediction, pair: str) -> str:
-    frame = result.leave_one_out
-    row = frame[(frame["pair"] == pair) & (frame["method"] == "pearson")].iloc[0]
-    span = f"between {number(row['lowest'], 2)} and {number(row['highest'], 2)}"
-    text = f"{pair}: leaving one scheme out moves r {span}"
-    if row["without"]:
-        text += f"; it hangs most on {row['without']} ({number(row['without_estimate'], 2)} without it)"
-    return f"{text} (n = {count(int(row['n']), 'scheme')})."
+def _tail(found: Reading) -> str:
+    return (
+        f"r {number(found.r, 2)} {interval(found.low, found.high, 2)}, permutation "
+        f"{p_value(found.p_permutation)}, "
+        f"n = {count(found.n, 'scheme')}"
+    )
+
+
+def _ranks(result: Prediction, pair: str) -> tuple[str, ...]:
+    """Said only where the ranks do not follow where r goes."""
+    r, rho = result.readings[pair], result.coefficient(pair, "spearman")
+    if rho is None or r.kind == UNCLEAR or not rho["low"] <= 0 <= rho["high"]:
+        return ()
+    ends = interval(rho["low"], rho["high"], 2)
+    return (
+        f"{pair}: by ranks the study cannot tell: ρ {number(rho['estimate'], 2)} {ends} "
+        f"(n = {count(int(rho['n']), 'scheme')}).",
+    )
 
 
 def _cost(choice: Choice) -> str:

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses import seeds as seeds_
-from analyses.seeds import CONFIDENCE, Seeds
+from analyses.ranking_figure import RankingFacts, draw_ranking
+from analyses.seeds import Seeds
 from analyses.study import Study
-from analyses.words import count, estimate, listed, number, p_value, probability, sizes
-from kdstats.figures.style import PAGE, marks, plain, style
+from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, sizes
 
 QUESTION = "Which scheme leaves the student with the lowest test loss, and how sure is that?"
 REFERENCE = "identity"
@@ -39,6 +39,7 @@ class PairRanking:
         tied: Other schemes within one standard error of the best.
         f: F of "all means are equal".
         p_equal: Its p-value.
+        p_spread: p of "all schemes spread alike over seeds" (Bartlett); NaN where it cannot be tested.
         df: Degrees of freedom of the pooled variance.
         pooled_sd: Pooled standard deviation over seeds.
     """
@@ -59,6 +60,7 @@ class PairRanking:
     tied: tuple[str, ...]
     f: float
     p_equal: float
+    p_spread: float
     df: int
     pooled_sd: float
 
@@ -69,12 +71,18 @@ class PairRanking:
 
     def answer(self) -> str:
         """The first sentence of a report."""
-        text = f"{self.best}: test loss {estimate(self.mean, self.low, self.high)} nats"
+        text = f"{self.best} has the lowest test loss, {estimate(self.mean, self.low, self.high)} nats"
+        if self.schemes < 2:
+            text = f"{self.best}: test loss {estimate(self.mean, self.low, self.high)} nats"
         if self.reference:
-            gap = estimate(-self.difference, -self.difference_high, -self.difference_low)
-            sure = self.difference_high < 0
-            unsure = "" if sure or not self.spread else "not told apart from it: "
-            text += f", {gap} below {self.reference}" if not unsure else f", {self.reference} {unsure}{gap} above"
+            gap = f"{estimate(-self.difference, -self.difference_high, -self.difference_low)} below"
+            unsure = self.spread and self.difference_high >= 0
+            told = (
+                f", but cannot be told from {self.reference} ({gap} it)"
+                if unsure
+                else f", {gap} {self.reference}"
+            )
+            text += told
         if self.spread and self.schemes > 1:
             text += f"; P(best) {probability(self.p_best)}"
         return f"{text} (n = {count(self.n, 'seed')})."
@@ -105,11 +113,15 @@ class PairRanking:
                 f"{self.pair}: one seed a scheme gives no spread: no interval, no P(best); "
                 "the order could be chance.",
             )
-        return (head, *self._against(), *self._sure(), *self._equal())
+        return (head, *self._against(), *self._sure(), *self._equal(), *self._doubtful())
 
     def _against(self) -> tuple[str, ...]:
         if not self.reference:
-            return (f"{self.pair}: no scheme has a lower mean than {REFERENCE}.",) if self.best == REFERENCE else ()
+            return (
+                (f"{self.pair}: no scheme has a lower mean than {REFERENCE}.",)
+                if self.best == REFERENCE
+                else ()
+            )
         gap = estimate(self.difference, self.difference_low, self.difference_high)
         if self.difference_low <= 0 <= self.difference_high:
             return (
@@ -122,7 +134,8 @@ class PairRanking:
         )
 
     def _sure(self) -> tuple[str, ...]:
-        text = f"{self.pair}: the probability that {self.best} is truly the best of these is {probability(self.p_best)}"
+        chance = probability(self.p_best)
+        text = f"{self.pair}: the probability that {self.best} is truly the best of these is {chance}"
         if self.tied:
             verb = "lies" if len(self.tied) == 1 else "lie"
             text += f"; {listed(self.tied)} {verb} within one standard error of it"
@@ -136,33 +149,19 @@ class PairRanking:
             return (f"{self.pair}: the schemes differ by more than seeds explain ({test}).",)
         return (f"{self.pair}: this study cannot tell the schemes apart by their test loss ({test}).",)
 
-
-@dataclass(frozen=True, slots=True)
-class RankingFacts:
-    """What the ranking figure shows, for its caption."""
-
-    pairs: tuple[str, ...]
-    schemes: int
-    seeds: tuple[int, int]
-    intervals: bool
-
-    def caption(self) -> str:
-        """The caption, from the fields."""
-        where = f" of {self.pairs[0]}" if len(self.pairs) == 1 else f" of {len(self.pairs)} pairs"
-        bars = (
-            f" Bars: {100 * CONFIDENCE:g} % intervals of the means from the pooled within-scheme variance."
-            if self.intervals
-            else " No intervals: one seed a scheme gives no spread."
-        )
+    def _doubtful(self) -> tuple[str, ...]:
+        if not self.p_spread < 1 - CONFIDENCE:
+            return ()
         return (
-            f"Student test loss after the last epoch{where}, {count(self.schemes, 'scheme')}, lowest first. "
-            f"Small dots: seeds (n = {sizes(self.seeds)} a scheme); large marks: means.{bars}"
+            f"{self.pair}: schemes spread unlike over seeds (Bartlett {p_value(self.p_spread)}), so "
+            "the pooled variance "
+            "behind these intervals is doubtful: too wide for steady schemes, too narrow for unsteady ones.",
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The result: ``table`` has one row per pair and scheme, lowest mean first, unrounded (nats, fractions)."""
+    """The result: ``table`` has a row per pair and scheme, lowest mean first, unrounded (nats, fractions)."""
 
     table: pd.DataFrame
     pairs: tuple[PairRanking, ...]
@@ -175,7 +174,7 @@ class Ranking:
 
     def figure(self) -> tuple[Figure, RankingFacts]:
         """Seeds, means and intervals, one row a scheme, one panel a pair."""
-        return _draw(self)
+        return draw_ranking(self.table, self.used)
 
 
 def run(study: Study) -> Ranking:
@@ -192,7 +191,9 @@ def run(study: Study) -> Ranking:
     return Ranking(table, tuple(pairs), study.used, tuple(text for p in pairs for text in p.findings()))
 
 
-def _rank(pair: str, found: Seeds, accuracy: Seeds, chances: seeds_.Floats) -> tuple[pd.DataFrame, PairRanking]:
+def _rank(
+    pair: str, found: Seeds, accuracy: Seeds, chances: seeds_.Floats
+) -> tuple[pd.DataFrame, PairRanking]:
     order = sorted(range(len(found.schemes)), key=lambda i: (found.mean[i], found.schemes[i]))
     best = order[0]
     reference = found.schemes.index(REFERENCE) if REFERENCE in found.schemes else None
@@ -238,41 +239,7 @@ def _rank(pair: str, found: Seeds, accuracy: Seeds, chances: seeds_.Floats) -> t
         tied=tuple(str(row["scheme"]) for row in rows if row["tied"]),
         f=f,
         p_equal=p_equal,
+        p_spread=found.equal_spread(),
         df=found.df,
         pooled_sd=math.sqrt(found.variance),
-    )
-
-
-def _draw(result: Ranking) -> tuple[Figure, RankingFacts]:
-    table = result.table
-    looks = marks(table["scheme"])
-    names = [p.pair for p in result.pairs]
-    columns = min(2, len(names))
-    rows = -(-len(names) // columns)
-    most = int(table.groupby("pair").size().max())
-    with style():
-        figure = Figure(figsize=(PAGE, rows * (0.75 + 0.2 * most)), layout="constrained")
-        for at, pair in enumerate(names):
-            ax = figure.add_subplot(rows, columns, at + 1)
-            here = table[table["pair"] == pair].to_dict("records")
-            for y, row in enumerate(here):
-                look = looks[row["scheme"]]
-                runs = result.used[(result.used["pair"] == pair) & (result.used["scheme"] == row["scheme"])]
-                ax.plot(runs["test_loss_last"], [y + 0.22] * len(runs), ".", color=look.color, markersize=2.5, alpha=0.7)
-                if not math.isnan(row["test_loss_low"]):
-                    ax.plot([row["test_loss_low"], row["test_loss_high"]], [y, y], color=look.color, linewidth=1.1)
-                ax.plot(row["test_loss"], y, look.marker, color=look.color, markersize=5, markeredgecolor="white")
-            ax.set_yticks(range(len(here)), [plain(looks[row["scheme"]].text) for row in here])
-            ax.set_ylim(len(here) - 0.5, -0.6)
-            ax.tick_params(axis="y", length=0)
-            ax.grid(axis="x", color="#e6e6e6", linewidth=0.5)
-            ax.set_axisbelow(True)
-            ax.set_xlabel("student test loss, last epoch (nats)")
-            if len(names) > 1:
-                ax.set_title(plain(pair))
-    return figure, RankingFacts(
-        pairs=tuple(names),
-        schemes=int(table["scheme"].nunique()),
-        seeds=(int(table["seeds"].min()), int(table["seeds"].max())),
-        intervals=bool(table["test_loss_low"].notna().any()),
     )

@@ -72,6 +72,20 @@ class Seeds:
         f = float((self.n * (self.mean - grand) ** 2).sum()) / (k - 1) / self.variance
         return f, float(special.fdtrc(k - 1, self.df, f))
 
+    def equal_spread(self) -> float:
+        """p of "all schemes have the same variance over seeds" (Bartlett 1937), from those with two or more.
+
+        NaN with fewer than two such schemes, or where one has no spread at all.
+        """
+        known = self.n > 1
+        v, s2 = self.n[known] - 1, self.sd[known] ** 2
+        k = int(known.sum())
+        if k < 2 or (s2 == 0).any():
+            return math.nan
+        statistic = float(v.sum() * np.log(self.variance) - (v * np.log(s2)).sum())
+        scale = 1 + float((1 / v).sum() - 1 / v.sum()) / (3 * (k - 1))
+        return float(special.chdtrc(k - 1, statistic / scale))
+
     def draws(self, rng: np.random.Generator, size: int = DRAWS) -> Floats:
         """True means as the data leave them open, ``[size, schemes]``, nats.
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analyses.card import Card, read_card
 from analyses.measured import Document, Measured, of_pair, read_documents
+from analyses.words import records
 from kdstats.errors import CheckError, MissingError
 from kdstats.records.paths import StudyPaths, decode_name
 from kdstats.records.scanner import read_runs, read_study
@@ -125,7 +126,9 @@ def _check_files(paths: StudyPaths) -> None:
     wanted = (paths.root / "study.json", paths.runs, paths.study)
     absent = [path.name for path in wanted if not path.is_file()]
     if absent:
-        raise MissingError(f"{str(paths.root)!r} is not a finished study: {', '.join(absent)} missing; {hint}")
+        raise MissingError(
+            f"{str(paths.root)!r} is not a finished study: {', '.join(absent)} missing; {hint}"
+        )
 
 
 def _with_pair(frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,12 +140,15 @@ def _check_runs(runs: pd.DataFrame, paths: StudyPaths) -> None:
     twice = used[used.duplicated(["pair", "scheme", "seed"])]
     if len(twice):
         row = twice.iloc[0]
-        raise CheckError(f"{paths.runs} counts a run twice: {row['pair']}, {row['scheme']}, seed {row['seed']}")
+        raise CheckError(
+            f"{paths.runs} counts a run twice: {row['pair']}, {row['scheme']}, seed {row['seed']}"
+        )
     bad = used[~np.isfinite(used[["test_loss_last", "acc_last"]].to_numpy(dtype=float)).all(axis=1)]
     if len(bad):
         row = bad.iloc[0]
         raise CheckError(
-            f"{paths.runs}: {row['pair']}, {row['scheme']}, seed {row['seed']} has a test loss or accuracy that is "
+            f"{paths.runs}: {row['pair']}, {row['scheme']}, seed {row['seed']} has a test loss or "
+            "accuracy that is "
             "not finite and is not marked as excluded"
         )
 
@@ -151,25 +157,29 @@ def _check_selection(used: pd.DataFrame, study: pd.DataFrame, paths: StudyPaths)
     """The outcome of ``study`` must be the mean over the used runs of the *last* epoch, everywhere."""
     keys = ["pair", "scheme"]
     if study.duplicated(keys).any():
-        row = study[study.duplicated(keys)].iloc[0]
-        raise CheckError(f"{paths.study} has two rows for {row['pair']}, {row['scheme']}")
+        again = study[study.duplicated(keys)].iloc[0]
+        raise CheckError(f"{paths.study} has two rows for {again['pair']}, {again['scheme']}")
     means = used.groupby(keys)[["test_loss_last", "test_loss_best"]].mean()
-    for row in study.to_dict("records"):
+    for row in records(study):
         key, said = (row["pair"], row["scheme"]), row["test_loss"]
         if key not in means.index:
             if not np.isnan(said):
-                raise CheckError(f"{paths.study} has a test loss for {key[0]}, {key[1]}, of which there are no runs")
+                raise CheckError(
+                    f"{paths.study} has a test loss for {key[0]}, {key[1]}, of which there are no runs"
+                )
             continue
         last, best = (float(value) for value in means.loc[key])
         if np.isclose(said, last, rtol=RELATIVE, atol=0):
             continue
         if np.isclose(said, best, rtol=RELATIVE, atol=0):
             raise CheckError(
-                f"{paths.study}: the test loss of {key[0]}, {key[1]} is that of the best epoch, others are of the "
+                f"{paths.study}: the test loss of {key[0]}, {key[1]} is that of the best epoch, "
+                "others are of the "
                 "last; the two are never mixed in one table"
             )
         raise CheckError(
-            f"{paths.study} says test loss {said:.6g} for {key[0]}, {key[1]}; the mean over {paths.runs.name} is "
+            f"{paths.study} says test loss {said:.6g} for {key[0]}, {key[1]}; the mean over "
+            f"{paths.runs.name} is "
             f"{last:.6g}"
         )
 

@@ -37,14 +37,16 @@ class TrainingFacts:
         """The caption, from the fields."""
         where = self.pairs[0] if len(self.pairs) == 1 else f"{len(self.pairs)} pairs"
         return (
-            f"Student test loss over {count(self.epochs, 'epoch')} ({where}, {count(self.schemes, 'scheme')}, "
-            f"{sizes(self.seeds)} each). Line: mean over seeds; shade: from the lowest to the highest seed."
+            f"Student test loss over {count(self.epochs, 'epoch')} ({where}, "
+            f"{count(self.schemes, 'scheme')}, "
+            f"{sizes(self.seeds)} each). Line: mean over seeds; shade: from the lowest to the highest seed. "
+            "Scale: that of the second half of training."
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """The result: ``curves`` has ``pair, scheme, seed, epoch, test_loss`` (nats); ``table`` a row per scheme."""
+    """The result: ``curves`` has ``pair, scheme, seed, epoch, test_loss`` (nats); ``table``: schemes."""
 
     curves: pd.DataFrame
     table: pd.DataFrame
@@ -74,7 +76,9 @@ def run(study: Study) -> Training:
         return Training(pd.DataFrame(), pd.DataFrame(), ("No training curves are in the study.",))
     order = {scheme: at for at, scheme in enumerate(study.card.schemes)}
     curves = pd.DataFrame(rows)
-    curves = curves.sort_values("scheme", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    curves = curves.sort_values(
+        "scheme", key=lambda names: names.map(order), kind="stable", ignore_index=True
+    )
     table = _table(curves)
     return Training(curves, table, _findings(table))
 
@@ -139,14 +143,18 @@ def _draw(curves: pd.DataFrame) -> tuple[Figure, TrainingFacts]:
     columns = min(2, len(pairs))
     rows = -(-len(pairs) // columns)
     with style():
-        figure = Figure(figsize=(PAGE, 2.5 * rows + 0.4), layout="constrained")
+        figure = Figure(
+            figsize=(PAGE * (0.62 if columns == 1 else 1), 2.5 * rows + 0.4), layout="constrained"
+        )
         for at, pair in enumerate(pairs):
             ax = figure.add_subplot(rows, columns, at + 1)
             here = curves[curves["pair"] == pair]
             for scheme, part in here.groupby("scheme", sort=False):
                 look = looks[scheme]
                 band = part.groupby("epoch")["test_loss"].agg(["mean", "min", "max"])
-                ax.fill_between(band.index, band["min"], band["max"], color=look.color, alpha=0.13, linewidth=0)
+                ax.fill_between(
+                    band.index, band["min"], band["max"], color=look.color, alpha=0.13, linewidth=0
+                )
                 every = max(1, len(band) // 8)
                 ax.plot(
                     band.index,
@@ -158,7 +166,7 @@ def _draw(curves: pd.DataFrame) -> tuple[Figure, TrainingFacts]:
                     label=plain(look.text),
                 )
             # Early epochs would squeeze the end, which is what the question is about, into a line.
-            late = here[here["epoch"] >= here["epoch"].quantile(0.25)]["test_loss"]
+            late = here[here["epoch"] >= here["epoch"].median()]["test_loss"]
             pad = 0.06 * float(late.max() - late.min() or 1)
             ax.set_ylim(float(late.min()) - pad, float(late.max()) + pad)
             ax.set(xlabel="epoch", ylabel="student test loss (nats)")
@@ -166,7 +174,7 @@ def _draw(curves: pd.DataFrame) -> tuple[Figure, TrainingFacts]:
             if len(pairs) > 1:
                 ax.set_title(plain(str(pair)))
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3 if columns == 1 else 5)
     seeds = curves.groupby(["pair", "scheme"])["seed"].nunique()
     return figure, TrainingFacts(
         tuple(map(str, pairs)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import pandas as pd
 
 CONFIDENCE = 0.95
 
@@ -74,13 +76,10 @@ def sizes(ns: Sequence[int], noun: str = "seed") -> str:
 
 
 def capital(text: str) -> str:
-    """``text`` with its first letter raised; a name such as ``cutmix`` is kept as it is by not calling this."""
+    """``text`` with its first letter raised; not for sentences that begin with a name such as ``cutmix``."""
     return text[:1].upper() + text[1:]
 
 
-def excludes_zero(row: Mapping[str, Any]) -> bool:
-    """Whether a row of :func:`kdstats.correlate` lets a report claim an association.
-
-    Both must agree, the interval and the permutation test: the first leans on normality, the second does not.
-    """
-    return not row["low"] <= 0 <= row["high"] and row["p_permutation"] < 1 - CONFIDENCE
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as dictionaries with text keys."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]

@@ -47,13 +47,17 @@ def now() -> str:
 
 
 def provenance(device: str | None = None) -> dict[str, Any]:
-    """``{version, git, python, torch, device, machine, command}``; torch is named only if it is loaded."""
+    """``{version, git, python, torch, threads, device, machine, command}``; torch only if it is loaded.
+
+    Sums on the CPU depend on the number of threads in their last bits, so it belongs to the record.
+    """
     torch = sys.modules.get("torch")
     return {
         "version": __version__,
         "git": git_commit(),
         "python": platform.python_version(),
         "torch": str(torch.__version__) if torch is not None else None,
+        "threads": int(torch.get_num_threads()) if torch is not None else None,
         "device": device,
         "machine": platform.machine(),
         "command": command_line(),

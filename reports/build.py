@@ -1,6 +1,6 @@
 """Builds the page of a study, with its figures and tables as files.
 
-    python -m reports.build DIR [--out FILE]
+python -m reports.build DIR [--out FILE]
 """
 
 from __future__ import annotations
@@ -59,8 +59,12 @@ def _say(text: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The program; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m reports.build", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("study", type=Path, metavar="DIR", help="directory of a study (python -m runners.study run)")
+    parser = argparse.ArgumentParser(
+        prog="python -m reports.build", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "study", type=Path, metavar="DIR", help="directory of a study (python -m runners.study run)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default DIR/report/index.html")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default 0)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")

@@ -6,9 +6,8 @@ from typing import Any
 
 from analyses.prediction import MEANING, Prediction
 from analyses.ranking import Ranking
-from analyses.seeds import CONFIDENCE
 from analyses.study import Study
-from analyses.words import count, listed, number, sizes
+from analyses.words import CONFIDENCE, count, listed, number, sizes
 from kdstats.figures.correlation import CorrelationFacts
 
 
@@ -18,7 +17,8 @@ def title(study: Study) -> str:
     if len(study.card.pairs) == 1:
         teacher, student = study.card.pairs[0].split("/")
         return f"Which augmentation should {teacher} → {student} distil with on {data}?"
-    return f"Which augmentation should these {len(study.card.pairs)} teacher–student pairs distil with on {data}?"
+    pairs = f"{len(study.card.pairs)} teacher–student pairs"
+    return f"Which augmentation should these {pairs} distil with on {data}?"
 
 
 def size(study: Study) -> str:
@@ -64,7 +64,8 @@ def ranking_table(result: Ranking, study: Study) -> str:
     if "test" in study.card.dataset:
         split += f" ({int(study.card.dataset['test']):,} images)"
     rule = (
-        f"mean ± standard deviation (n), n = {sizes(ns)}; brackets: {100 * CONFIDENCE:g} % intervals from the pooled "
+        f"mean ± standard deviation (n), n = {sizes(ns)}; brackets: {100 * CONFIDENCE:g} % "
+        "intervals from the pooled "
         "within-scheme variance (Student's t); tie: within one standard error of the best"
         if result.table["test_loss_low"].notna().any()
         else f"n = {sizes(ns)} a scheme: no spread, so no interval"
@@ -79,7 +80,8 @@ def correlation_table(frame: Any) -> str:
     confidence = float(frame["confidence"].iloc[0])
     panels = frame[["pair"]].drop_duplicates()
     text = (
-        f"T. stddev against mean test loss, n = {sizes(ns, 'scheme')}; {100 * confidence:g} % intervals ({ways}); "
+        f"T. stddev against mean test loss, n = {sizes(ns, 'scheme')}; {100 * confidence:g} % "
+        f"intervals ({ways}); "
         "p: scipy's; permutation p: pairings of the two columns at random"
     )
     return f"{text}; Holm over {len(panels)} pairs." if len(panels) > 1 else f"{text}."
@@ -88,7 +90,11 @@ def correlation_table(frame: Any) -> str:
 def covariance_table(frame: Any, sources: dict[str, str]) -> str:
     """What the covariance table holds and where its numbers come from."""
     kinds = [sources[kind] for kind in dict.fromkeys(frame["source"])]
-    error = "± standard error over seeds" if frame["se"].notna().any() else "interval in brackets: 95 %, jackknife"
+    error = (
+        "± standard error over seeds"
+        if frame["se"].notna().any()
+        else "interval in brackets: 95 %, jackknife"
+    )
     return (
         f"Mean covariance of the teacher–student cross-entropy of two inputs of a batch, {error}; "
         f"source: {listed(kinds)}; n = {count(len(frame), 'scheme')}, lowest first."
@@ -100,6 +106,7 @@ def dependence_table(frame: Any) -> str:
     pools = sorted({int(n) for n in frame["inputs"] if n})
     pool = f" of {pools[0]:,} inputs" if len(pools) == 1 else ""
     return (
-        f"T. stddev with its 95 % interval, and the change of the variance of a pool mean{pool} against identity in "
+        f"T. stddev with its 95 % interval, and the change of the variance of a pool mean{pool} "
+        "against identity in "
         f"points of per cent, split in two; n = {count(len(frame), 'scheme')}, lowest T. stddev first."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from reports import captions, tables
 from reports.tables import TableView
 
 TEMPLATES = Path(__file__).parent / "templates"
+_HELD = re.compile(r"\[[^\[\]]{1,30}\]| (?:=|<|>) (?=[\d−])|(?<=[\d\]]) (?:nats|%)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +72,7 @@ class Page:
     def html(self) -> str:
         """The page."""
         environment = make_environment([TEMPLATES])
+        environment.filters["unbroken"] = unbroken
         return environment.get_template("study.html.j2").render(**self._fields())
 
     def _fields(self) -> dict[str, Any]:
@@ -83,6 +86,7 @@ class Page:
             "answer": self.answer(),
             "pairs": study.pairs,
             "coefficients": self._coefficients(),
+            "reading": self._said(tuple(results["prediction"].findings[:1])) if self._coefficients() else [],
             "refused": results["prediction"].refused,
             "meaning": captions.interval_meaning(results["prediction"]) if self._coefficients() else "",
             "questions": {name: analyses.get(name).QUESTION for name in analyses.ANALYSES},
@@ -138,10 +142,16 @@ class Page:
         return files + [(f"{name}.csv", view.write("csv")) for name, view in self.tables.items()]
 
 
+def unbroken(text: str) -> str:
+    """``text`` with the spaces inside "n = 9", "[0.1, 0.2]" and before a unit held together."""
+    return _HELD.sub(lambda found: found.group(0).replace(" ", "\u00a0"), text)
+
+
 def _plain(frame: Any) -> list[dict[str, Any]]:
     """Rows with None for what is missing, as the CSV writer leaves a cell empty for it."""
     return [
-        {str(k): None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")
+        {str(k): None if v is None or v != v else v for k, v in row.items()}
+        for row in frame.to_dict("records")
     ]
 
 
@@ -179,7 +189,9 @@ def _drawings(study: Study, results: dict[str, Any]) -> dict[str, Drawing]:
     out = {}
     made = results["prediction"].figure()
     if made:
-        out["correlation"] = Drawing("correlation", made[0], capital(made[1].caption()), captions.scatter_alt(made[1]))
+        out["correlation"] = Drawing(
+            "correlation", made[0], capital(made[1].caption()), captions.scatter_alt(made[1])
+        )
     wanted: list[tuple[str, Any]] = [
         ("dependence", results["dependence"].figure()),
         ("ranking", results["ranking"].figure() if len(results["ranking"].table) else None),

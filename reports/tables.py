@@ -67,7 +67,9 @@ class TableView:
         # Positions as keys: two columns may bear the same header.
         keys = [str(at) for at in range(len(self.columns))]
         heads = dict(zip(keys, (column.header for column in self.columns), strict=True))
-        text = tables.write(fmt, [dict(zip(keys, cells, strict=True)) for cells in self.printed()], keys, heads)
+        text = tables.write(
+            fmt, [dict(zip(keys, cells, strict=True)) for cells in self.printed()], keys, heads
+        )
         # A caption is one line, so that in LaTeX nothing of it can leave the comment.
         line = " ".join(self.caption.split())
         return f"% {line}\n{text}" if fmt == "latex" else f"{line}\n\n{text}"
@@ -84,7 +86,11 @@ def _or_blank(value: Any, text: Callable[[Any], str]) -> str:
 def _spread(row: Row, key: str, places: int, scale: float = 1.0) -> str:
     sd = row[f"{key}_sd"]
     mean = number(scale * row[key], places)
-    return f"{mean} ({row['seeds']})" if _missing(sd) else f"{mean} ± {number(scale * sd, places)} ({row['seeds']})"
+    return (
+        f"{mean} ({row['seeds']})"
+        if _missing(sd)
+        else f"{mean} ± {number(scale * sd, places)} ({row['seeds']})"
+    )
 
 
 def _range(row: Row, low: str, high: str, places: int) -> str:
@@ -128,7 +134,10 @@ def ranking(result: Ranking, study: Study) -> TableView:
             Column(
                 "against identity",
                 lambda r: " ".join(
-                    [_or_blank(r["difference"], lambda v: number(v, 4)), _range(r, "difference_low", "difference_high", 4)]
+                    [
+                        _or_blank(r["difference"], lambda v: number(v, 4)),
+                        _range(r, "difference_low", "difference_high", 4),
+                    ]
                 ).strip(),
             ),
             Column("P(best)", lambda r: _or_blank(r["p_best"], probability)),
@@ -146,7 +155,11 @@ def correlation(result: Prediction) -> TableView | None:
     frame = result.correlations.merge(left, on=["pair", "method"])
     names = {m: f"{m.capitalize()} {s}" for m, s in SYMBOLS.items()}
     many = frame["pair"].nunique() > 1
-    holm = (Column("p (Holm)", lambda r: p_value(r["p_holm"]).removeprefix("p = ").removeprefix("p ")),) if many else ()
+    holm = (
+        (Column("p (Holm)", lambda r: p_value(r["p_holm"]).removeprefix("p = ").removeprefix("p ")),)
+        if many
+        else ()
+    )
     return TableView(
         "correlation",
         captions.correlation_table(result.correlations),
@@ -157,7 +170,9 @@ def correlation(result: Prediction) -> TableView | None:
             Column("estimate", lambda r: number(r["estimate"], 2)),
             Column("95 % interval", lambda r: interval(r["low"], r["high"], 2)),
             Column("p", lambda r: p_value(r["p_value"]).removeprefix("p = ").removeprefix("p ")),
-            Column("permutation p", lambda r: p_value(r["p_permutation"]).removeprefix("p = ").removeprefix("p ")),
+            Column(
+                "permutation p", lambda r: p_value(r["p_permutation"]).removeprefix("p = ").removeprefix("p ")
+            ),
             *holm,
             Column("n", lambda r: str(r["n"])),
             Column("leaving one out", lambda r: f"{number(r['lowest'], 2)} to {number(r['highest'], 2)}"),
@@ -171,14 +186,16 @@ def covariance(result: Covariance) -> TableView | None:
     if result.table.empty:
         return None
     power = exponent(result.table, "mean_covariance")
+    power = 0 if power > -4 else power
     unit = 10.0**-power
+    name = "mean covariance (nats²)" if power == 0 else f"mean covariance (1e{power} nats²)"
 
     def value(row: Row) -> str:
-        text = number(unit * row["mean_covariance"], 3)
+        text = significant(unit * row["mean_covariance"], 3)
         if not _missing(row["se"]):
-            return f"{text} ± {number(unit * row['se'], 3)}"
+            return f"{text} ± {significant(unit * row['se'], 2)}"
         if not _missing(row["low"]):
-            return f"{text} {interval(unit * row['low'], unit * row['high'], 3)}"
+            return f"{text} [{significant(unit * row['low'], 3)}, {significant(unit * row['high'], 3)}]"
         return text
 
     return TableView(
@@ -188,7 +205,7 @@ def covariance(result: Covariance) -> TableView | None:
         (
             Column("scheme", lambda r: r["scheme"], True),
             *_pair_column(result.table),
-            Column(f"mean covariance (1e{power} nats²)", value),
+            Column(name, value),
             Column("risk variance (nats²)", lambda r: _or_blank(r["risk_variance"], lambda v: f"{v:.3g}")),
             Column("design effect", lambda r: _or_blank(r["design_effect"], lambda v: number(v, 2))),
             Column("T. stddev", lambda r: _or_blank(r["t_stddev"], significant)),
@@ -216,7 +233,8 @@ def dependence(result: Dependence) -> TableView | None:
             *((Column("teacher", lambda r: r["teacher"], True),) if many else ()),
             Column("T. stddev", lambda r: significant(r["t_stddev"])),
             Column(
-                "95 % interval", lambda r: f"[{significant(r['t_stddev_low'])}, {significant(r['t_stddev_high'])}]"
+                "95 % interval",
+                lambda r: f"[{significant(r['t_stddev_low'])}, {significant(r['t_stddev_high'])}]",
             ),
             Column("variance, % change", points("change")),
             Column("from softer views", points("softer")),

@@ -37,7 +37,8 @@ def command(
     ),
     teacher: Path | None = typer.Option(
         None,
-        help="Weights of the trained teacher (.safetensors or .pth). [default: the digits teacher inside kdstats]",
+        help="Weights of the trained teacher (.safetensors or .pth). [default: the digits teacher inside "
+        "kdstats]",
         metavar="FILE",
         show_default=False,
     ),
@@ -69,7 +70,8 @@ def command(
     ),
     tol: float = typer.Option(
         0.02,
-        help="Relative half-width of every interval at which efficient stops: 0.02 means ±2 %; wang2022 ignores it.",
+        help="Relative half-width of every interval at which efficient stops: 0.02 means ±2 %; wang2022 "
+        "ignores it.",
     ),
     pools: int | None = typer.Option(
         None,
@@ -92,12 +94,15 @@ def command(
         metavar="NAME",
         show_default=False,
     ),
-    device: str = typer.Option("auto", help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N."),
+    device: str = typer.Option(
+        "auto", help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N."
+    ),
     seed: int = typer.Option(0, help="Seed of image order and draws; the same seed gives the same numbers."),
     confidence: float = typer.Option(0.95, help="Confidence of all intervals, between 0 and 1."),
     out: Path | None = typer.Option(
         None,
-        help="Folder for result.json, pools.parquet, convergence.png and index.html (a page to read and share). "
+        help="Folder for result.json, pools.parquet, convergence.png and index.html (a page to read and "
+        "share). "
         "[default: nothing is written]",
         metavar="DIR",
         show_default=False,
@@ -215,7 +220,8 @@ class Request:
             raise UsageError("--scheme and --all are both given; name schemes or ask for all of them")
         if not self.all_schemes and not self.scheme:
             raise UsageError(
-                "no scheme named; add --scheme cutmix (repeat for more) or --all. `kdstats schemes list` shows them"
+                "no scheme named; add --scheme cutmix (repeat for more) or --all. `kdstats schemes list` "
+                "shows them"
             )
         if self.seed < 0:
             raise UsageError(f"--seed must be 0 or more, got {self.seed}")
@@ -226,7 +232,9 @@ class Request:
             if value is not None and needs is None:
                 raise UsageError(f"{flag} describes weights that were not named; add {other}")
         if self.data is not None and self.dataset is None:
-            raise UsageError("--data names a folder but not what is in it; add --dataset NAME, for example cifar100")
+            raise UsageError(
+                "--data names a folder but not what is in it; add --dataset NAME, for example cifar100"
+            )
 
     def found_dataset(self) -> str:
         """The data set to use; digits stand in only when neither data nor a teacher were named.

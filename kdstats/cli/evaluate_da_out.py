@@ -1,4 +1,4 @@
-"""The folder that ``kdstats evaluate-da --out`` writes: the document, the batch means, a figure and a page."""
+"""The folder that ``kdstats evaluate-da --out`` writes: document, batch means, figure and page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ORIGINALS = "original"
 def check_folder(folder: Path) -> None:
     """Refuses, before anything is computed, a folder in which something of others would be lost.
 
-    Only files of an earlier evaluation are ever replaced, and ``result.json`` tells whether they are that. Other
-    files may lie beside them and stay.
+    Only files of an earlier evaluation are ever replaced, and ``result.json`` tells whether they are that.
+    Other files may lie beside them and stay.
 
     Raises:
         UsageError: ``folder`` is a file, or holds a file under one of our names that is not ours.
@@ -33,7 +33,8 @@ def check_folder(folder: Path) -> None:
     there = [name for name in FILES if (folder / name).exists()]
     if there and not _is_ours(folder / RESULT):
         raise UsageError(
-            f"--out {folder} already holds {there[0]}, which no kdstats evaluate-da wrote; name another folder"
+            f"--out {folder} already holds {there[0]}, which no kdstats evaluate-da wrote; name another "
+            "folder"
         )
 
 
@@ -108,7 +109,7 @@ def _write_pools(path: Path, evaluation: Evaluation, document: Mapping[str, Any]
     }
     meta = {
         "kind": "evaluate-da",
-        "scheme": f"the scheme of the views; {ORIGINALS!r}: the originals of the batch, shared by all schemes",
+        "scheme": f"the scheme of the views; {ORIGINALS!r}: the originals of the batch, shared by all",
         **{key: document[key] for key in ("definition", "teacher", "dataset")},
         "seed": document["shared"]["seed"],
     }

@@ -39,7 +39,9 @@ def _lines(tol: float | None) -> Iterator[Report]:
         width = "" if status.half_width is None else f" half_width={status.half_width:.4f}"
         aim = "" if tol is None else f" tol={tol:g}"
         seconds = time.perf_counter() - began
-        sys.stderr.write(f"progress batches={status.done}/{status.target}{width}{aim} seconds={seconds:.1f}\n")
+        sys.stderr.write(
+            f"progress batches={status.done}/{status.target}{width}{aim} seconds={seconds:.1f}\n"
+        )
         sys.stderr.flush()
 
     def report(status: Status) -> None:

@@ -9,11 +9,12 @@ import typer
 
 from kdstats._version import __version__
 from kdstats.cli import correlate, datasets, evaluate_da, models, schemes
-from kdstats.console import run_program
+from kdstats.console import INTERRUPTED, run_program
 
 app = typer.Typer(
     name="kdstats",
-    help="Which data augmentation should a student be distilled with? Measured on the teacher alone, with intervals.",
+    help="Which data augmentation should a student be distilled with? Measured on the teacher alone, with "
+    "intervals.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -34,7 +35,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
@@ -50,7 +53,7 @@ _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ 
 
 def _run() -> int:
     try:
-        return int(app(standalone_mode=False) or 0)
+        code = int(app(standalone_mode=False) or 0)
     except typer.Exit as done:
         return int(done.exit_code)
     except typer.Abort:
@@ -58,6 +61,9 @@ def _run() -> int:
     except _ClickException as error:
         error.show()
         return int(error.exit_code)
+    if code == INTERRUPTED:  # typer turns Ctrl-C into a silent exit; the user is told what became of the work
+        raise KeyboardInterrupt
+    return code
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from kdstats.tables import check_format, write
 
 def command(
     classes: int = typer.Option(100, help="Number of classes of the last layer.", metavar="C"),
-    img_size: int = typer.Option(32, "--img-size", help="Height and width of the images in pixels.", metavar="N"),
+    img_size: int = typer.Option(
+        32, "--img-size", help="Height and width of the images in pixels.", metavar="N"
+    ),
     channels: int = typer.Option(3, help="3 for colour, 1 for grey images.", metavar="N"),
     fmt: str = typer.Option("table", "--format", help="table, json, csv, md or latex.", metavar="FORMAT"),
 ) -> int:

@@ -51,14 +51,18 @@ def show_command(
         metavar="FILE",
     ),
     dataset: str = typer.Option("digits", help="Data set of the images on the sheet.", metavar="NAME"),
-    data: Path | None = typer.Option(None, help="Folder with its files; not needed for digits.", metavar="PATH"),
+    data: Path | None = typer.Option(
+        None, help="Folder with its files; not needed for digits.", metavar="PATH"
+    ),
     teacher: Path | None = typer.Option(
         None,
         help="Teacher's weights, for augmentations that ask it. [default: the digits teacher inside kdstats]",
         metavar="FILE",
         show_default=False,
     ),
-    arch: str | None = typer.Option(None, help="The teacher's network, unless its card says so.", metavar="NAME"),
+    arch: str | None = typer.Option(
+        None, help="The teacher's network, unless its card says so.", metavar="NAME"
+    ),
     student: Path | None = typer.Option(
         None, help="Student's weights, for augmentations that ask it.", metavar="FILE"
     ),

@@ -46,14 +46,18 @@ class ComponentsFacts:
         least = min(self.effective_inputs, key=lambda name: self.effective_inputs[name])
         most = max(self.effective_inputs, key=lambda name: self.effective_inputs[name])
         return (
-            "Variance of a pool's mean probability, averaged over classes, and the black line its sum. To the left of "
-            "zero: components that lower it. At the right: design effect (variance over that of independent inputs "
+            "Variance of a pool's mean probability, averaged over classes, and the black line its sum. To "
+            "the left of "
+            "zero: components that lower it. At the right: design effect (variance over that of "
+            "independent inputs "
             f"of the same spread) and the effective number of the {self.pool_inputs} inputs, from "
             f"{self.effective_inputs[least]:.0f} ({least}) to {self.effective_inputs[most]:.0f} ({most})."
         )
 
 
-def components_figure(results: Sequence[Mapping[str, Any]], *, pool_inputs: int) -> tuple[Figure, ComponentsFacts]:
+def components_figure(
+    results: Sequence[Mapping[str, Any]], *, pool_inputs: int
+) -> tuple[Figure, ComponentsFacts]:
     """Stacked horizontal bars, 3.25 in wide, and the facts for the caption.
 
     Args:
@@ -84,7 +88,13 @@ def components_figure(results: Sequence[Mapping[str, Any]], *, pool_inputs: int)
                 va="center",
                 fontsize=6.0,
             )
-        ax.annotate("design effect ·\neffective inputs", xy=(1.02, 1.0), xycoords="axes fraction", fontsize=5.5, va="bottom")
+        ax.annotate(
+            "design effect ·\neffective inputs",
+            xy=(1.02, 1.0),
+            xycoords="axes fraction",
+            fontsize=5.5,
+            va="bottom",
+        )
         ax.axvline(0, color="black", linewidth=0.6)
         ax.set_yticks(range(len(parts)), [plain(looks[name].text) for name in parts])
         ax.set_ylim(len(parts) - 0.45, -0.55)
@@ -92,8 +102,12 @@ def components_figure(results: Sequence[Mapping[str, Any]], *, pool_inputs: int)
         ax.spines["left"].set_visible(False)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_xlabel(f"contribution to the variance of a pool's mean (10$^{{-{power}}}$)")
-        handles = [Patch(facecolor=c, hatch=h, edgecolor="white", linewidth=0, label=t) for _, c, h, t in PARTS]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.4, columnspacing=1.2)
+        handles = [
+            Patch(facecolor=c, hatch=h, edgecolor="white", linewidth=0, label=t) for _, c, h, t in PARTS
+        ]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=2, handlelength=1.4, columnspacing=1.2
+        )
     return figure, ComponentsFacts(
         parts,
         {r["scheme"]: float(r["design_effect"]) for r in results},
@@ -117,7 +131,9 @@ def _bar(ax: Axes, row: int, values: Sequence[float]) -> None:
     left, right = 0.0, 0.0
     for value, (_, color, hatch, _text) in zip(values, PARTS, strict=True):
         start = right if value >= 0 else left
-        ax.barh(row, value, left=start, height=0.62, color=color, hatch=hatch, edgecolor="white", linewidth=0.0)
+        ax.barh(
+            row, value, left=start, height=0.62, color=color, hatch=hatch, edgecolor="white", linewidth=0.0
+        )
         if value >= 0:
             right += value
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from kdstats.errors import UsageError
@@ -54,7 +55,8 @@ class SheetFacts:
         """The caption, every number taken from the fields."""
         under = "λ and class of both images" if self.mixed else "its class"
         return (
-            f"{self.scheme} on {self.images} training images of {self.dataset} (one draw per {self.draws}, seed "
+            f"{self.scheme} on {self.images} training images of {self.dataset} (one draw per {self.draws}, "
+            "seed "
             f"{self.seed}): originals above, views below, under each view {under}."
         )
 
@@ -78,8 +80,8 @@ def contact_sheet(
         raise UsageError("a contact sheet needs at least one image")
     with style():
         side = (PAGE - 0.55) / len(cells)
-        figure = Figure(figsize=(PAGE, 2 * side + 0.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
+        layout = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.02, hspace=0.02)
+        figure = Figure(figsize=(PAGE, 2 * side + 0.6), layout=layout)
         axes = figure.subplots(2, len(cells), squeeze=False)
         for column, cell in enumerate(cells):
             _image(axes[0, column], cell.original)

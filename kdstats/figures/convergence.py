@@ -16,6 +16,7 @@ from kdstats.figures.style import COLUMN, Mark, marks, plain, style
 # Batches, values, lower ends, upper ends.
 Path = tuple[Sequence[int], Sequence[float], Sequence[float], Sequence[float]]
 
+
 @dataclass(frozen=True, slots=True)
 class ConvergenceFacts:
     """What the figure shows, for its caption.
@@ -33,8 +34,10 @@ class ConvergenceFacts:
     def caption(self) -> str:
         """The caption, every number taken from the fields."""
         return (
-            f"T. stddev as estimated from the first batches of the probe, up to all {self.batches} (log scale). Bands: "
-            f"{100 * self.confidence:g} % intervals. Points along a line share batches and are not independent."
+            f"T. stddev as estimated from the first batches of the probe, up to all {self.batches} (log "
+            "scale). Bands: "
+            f"{100 * self.confidence:g} % intervals. Points along a line share batches and are not "
+            "independent."
         )
 
 
@@ -92,7 +95,9 @@ def _batch_ticks(ax: Axes, start: float, end: float) -> None:
     ax.set_xlim(0.95 * start, 1.05 * end)
 
 
-def _end_labels(ax: Axes, paths: Mapping[str, Path], looks: Mapping[str, Mark], end: float, figure: Figure) -> None:
+def _end_labels(
+    ax: Axes, paths: Mapping[str, Path], looks: Mapping[str, Mark], end: float, figure: Figure
+) -> None:
     """Names at the right, moved apart where lines end close together, each with a thin line to its end."""
     low, high = ax.get_ylim()
     gap = (high - low) * 7.5 / (72 * 2.5 * 0.8)
@@ -100,7 +105,7 @@ def _end_labels(ax: Axes, paths: Mapping[str, Path], looks: Mapping[str, Mark], 
     wanted = np.array([paths[name][1][-1] for name in names])
     placed = spread_out(wanted, gap, low + gap / 2, high - gap / 2)
     for name, value, y in zip(names, wanted, placed, strict=True):
-        # The label hangs on the axes' right edge, its height on the data, so nothing moves with the scale of x.
+        # Hung on the axes' right edge, at the height of the data, so nothing moves with the scale of x.
         ax.annotate(
             plain(looks[name].text),
             xy=(1.0, value),
@@ -110,7 +115,13 @@ def _end_labels(ax: Axes, paths: Mapping[str, Path], looks: Mapping[str, Mark], 
             color=looks[name].color,
             fontsize=6.5,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": looks[name].color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": looks[name].color,
+                "linewidth": 0.5,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
         )
     ax.spines["right"].set_visible(False)
 

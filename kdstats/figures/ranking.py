@@ -1,4 +1,4 @@
-"""T. stddev of every scheme with its interval: a dot and a line each, identity and the null for comparison."""
+"""T. stddev of every scheme with its interval: a dot and a line each, with identity and the null."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class RankingFacts:
         reference = " Dashed: identity." if "identity" in self.schemes else ""
         return (
             f"T. stddev with {100 * self.confidence:g} % intervals, the lowest on top.{reference} Dotted: "
-            f"{self.null:.3g}, a fully confident, class-balanced teacher on {self.null_inputs} independent images."
+            f"{self.null:.3g}, a fully confident, class-balanced teacher on {self.null_inputs} independent "
+            "images."
         )
 
 

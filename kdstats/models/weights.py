@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -115,7 +116,11 @@ def _some(keys: list[str]) -> str:
 def save_weights(
     model: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes the state dict as safetensors, first to a temporary name, then moved into place."""
+    """Writes the state dict as safetensors, first to a temporary name, then moved into place.
+
+    Equal weights and ``metadata`` give equal bytes: the metadata is one JSON entry, because the format's
+    writer puts several entries in an order of its own.
+    """
     from safetensors.torch import save_file
 
     file = Path(path)
@@ -123,7 +128,7 @@ def save_weights(
     temp = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(tensors, temp, metadata=dict(metadata or {}))
+        save_file(tensors, temp, metadata={"kdstats": json.dumps(dict(metadata or {}), sort_keys=True)})
         os.replace(temp, file)
     finally:
         temp.unlink(missing_ok=True)

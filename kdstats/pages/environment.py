@@ -22,7 +22,7 @@ _ID = re.compile(r'\bid="([^"]+)"')
 _REFERENCE = re.compile(r'(href="#|url\(#)([^")]+)')
 _OPENING = re.compile(r"<svg\b[^>]*>")
 _VIEW_BOX = re.compile(r'viewBox="([^"]+)"')
-# Who made the drawing and with what licence: the page says so itself, and the RDF links look like web addresses.
+# Who made the drawing: the page says so itself, and the RDF links look like web addresses.
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -50,8 +50,8 @@ def make_environment(folders: Iterable[str | Path] = ()) -> Environment:
 def embed_svg(figure: Figure, prefix: str, alt: str) -> Markup:
     """A matplotlib figure as an ``<svg>`` element that can stand beside others in one page.
 
-    matplotlib gives equal glyphs of two figures equal ids, and in one document the first one would serve both;
-    every id and every reference to one gets ``prefix`` in front. The element scales with its container.
+    matplotlib gives equal glyphs of two figures equal ids, and in one document the first one would serve
+    both; every id and every reference to one gets ``prefix`` in front. The element scales with its container.
 
     Args:
         figure: What to draw.
@@ -62,7 +62,9 @@ def embed_svg(figure: Figure, prefix: str, alt: str) -> Markup:
         UsageError: A prefix that is no identifier, or no text for ``alt``.
     """
     if not _PREFIX.fullmatch(prefix):
-        raise UsageError(f"{prefix!r} cannot begin the ids of a drawing: a letter, then letters, digits, - or _")
+        raise UsageError(
+            f"{prefix!r} cannot begin the ids of a drawing: a letter, then letters, digits, - or _"
+        )
     if not alt.strip():
         raise UsageError(f"the drawing {prefix!r} needs a sentence that says what it shows")
     buffer = io.StringIO()

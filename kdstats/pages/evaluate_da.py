@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,10 @@ def render(
         best_value=_value(document, best),
         against="" if compared is None else facts.percent_interval(compared),
         sure=compared is not None and facts.surely_below(compared),
+        alone=len(order) == 1,
         probability=facts.probability_text(document["lowest"][best["scheme"]]),
         level=f"{100 * best['confidence']:g} %",
-        lowest=facts.lowest(document),
+        reason=facts.reason(document),
         stopping=facts.stopping(document),
         worth=worth,
         header=facts.header(document, data_note),
@@ -71,10 +73,29 @@ def render(
         parts=_parts_table(document, order),
         pool_inputs=facts.pool_inputs(document),
         taken=facts.duration(document["provenance"]["seconds"]),
-        reproduce=reproduce,
+        reproduce=_lines(reproduce),
         json_uri=data_uri(to_json(document), "application/json"),
         csv_uri=data_uri(to_csv(csv, list(csv[0])), "text/csv"),
     )
+
+
+def _lines(command: str) -> str:
+    """A long command over several lines, one option each, to be pasted as it stands."""
+    groups: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    return " \\\n  ".join(shlex.join(group) for group in groups)
+
+
+def _share(p: float) -> str:
+    # Counted over draws, so never exactly none or all.
+    return "> 0.999" if p > 0.999 else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _small(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.2e}".replace("-", "−")
 
 
 def _value(document: Document, row: Mapping[str, Any]) -> str:
@@ -94,15 +115,21 @@ def _plots(
     n = facts.digits(document)
     values = "; ".join(f"{r['scheme']} {r['t_stddev']:.{n}f}" for r in order)
     effects = "; ".join(f"{r['scheme']} {r['design_effect']:.2f}" for r in order)
-    ends = "; ".join(f"{name} {path[1][0]:.{n}f} to {path[1][-1]:.{n}f}" for name, path in convergence.items())
+    ends = "; ".join(
+        f"{name} {path[1][0]:.{n}f} to {path[1][-1]:.{n}f}" for name, path in convergence.items()
+    )
     return {
         "ranking": Plot(
-            embed_svg(ranked, "ranking", f"T. stddev with its interval for each scheme, lowest first: {values}."),
+            embed_svg(
+                ranked, "ranking", f"T. stddev with its interval for each scheme, lowest first: {values}."
+            ),
             rank_facts.caption(),
         ),
         "components": Plot(
             embed_svg(
-                stacked, "components", f"Components of the pool variance for each scheme; design effects: {effects}."
+                stacked,
+                "components",
+                f"Components of the pool variance for each scheme; design effects: {effects}.",
             ),
             part_facts.caption(),
         ),
@@ -110,7 +137,8 @@ def _plots(
             embed_svg(
                 settling,
                 "convergence",
-                f"Estimate of T. stddev against the number of batches, from the first look to the last: {ends}.",
+                "Estimate of T. stddev against the number of batches, from the first look to the last: "
+                f"{ends}.",
             ),
             path_facts.caption(),
         ),
@@ -128,7 +156,7 @@ def _main_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table
                 f"{result['t_stddev']:.{n}f}",
                 f"{result['low']:.{n}f} – {result['high']:.{n}f}",
                 "" if compared is None else facts.percent_interval(compared),
-                f"{document['lowest'][result['scheme']]:.3f}",
+                _share(document["lowest"][result["scheme"]]),
                 f"{result['teacher_entropy']:.3f}",
                 f"{result['effective_inputs']:.0f}",
                 f"{100 * result['rivals']['view_accuracy']:.1f} %",
@@ -137,9 +165,17 @@ def _main_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table
         kinds.append("best" if place == 0 else "reference" if compared is None else "")
     rows.append(["null", f"{order[0]['null']:.{n}f}", *[""] * 6])
     level = f"{100 * order[0]['confidence']:g} %"
-    head = ["scheme", "T. stddev", f"{level} interval", f"vs identity [{level}]", "P(lowest)", "entropy (nats)"]
+    head = [
+        "scheme",
+        "T.\u00a0stddev",
+        f"{level} interval",
+        f"vs identity [{level}]",
+        "P(lowest)",
+        "entropy (nats)",
+    ]
     caption = (
-        "Entropy: the teacher's, mean over originals and views. View accuracy: top-1, the classes of a mixed view "
+        "Entropy: the teacher's, mean over originals and views. View accuracy: top-1, the classes of a "
+        "mixed view "
         f"weighted by λ. {facts.null_note(document)[0].upper()}{facts.null_note(document)[1:]}."
     )
     return Table([*head, "effective inputs", "view accuracy"], rows, [*kinds, "reference"], caption)
@@ -153,15 +189,15 @@ def _parts_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Tabl
             *(f"{1e6 * r['components'][key]:,.1f}".replace("-", "−") for key in _PARTS),
             f"{r['design_effect']:.2f}",
             f"{r['rivals']['kl_view_original']:.3f}",
-            f"{r['covariance']['mean_covariance']:.2e}".replace("-", "−"),
-            f"{r['covariance']['mean_covariance_low']:.2e} – {r['covariance']['mean_covariance_high']:.2e}".replace(
-                "-", "−"
-            ),
+            _small(r["covariance"]["mean_covariance"]),
+            f"[{_small(r['covariance']['mean_covariance_low'])}, "
+            f"{_small(r['covariance']['mean_covariance_high'])}]",
         ]
         for r in order
     ]
     stand_in = (
-        "the student was not given, so the teacher stands in for it and the cross-entropy is the teacher's entropy"
+        "the student was not given, so the teacher stands in for it and the cross-entropy is the teacher's "
+        "entropy"
         if source == "teacher"
         else "of the teacher and the student given"
     )
@@ -171,7 +207,8 @@ def _parts_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Tabl
         [*head, "KL(original ‖ view) (nats)", "CE covariance (nats²)", f"{level} interval"],
         rows,
         ["best", *[""] * (len(rows) - 1)],
-        "Four components of the pool variance, in 10⁻⁶, averaged over classes; they add up to the variance of a "
+        "Four components of the pool variance, in 10⁻⁶, averaged over classes; they add up to the variance "
+        "of a "
         f"pool's mean. CE covariance: mean covariance of the teacher–student cross-entropy between the "
         f"{order[0]['covariance']['positions']} positions of a batch; {stand_in}.",
     )

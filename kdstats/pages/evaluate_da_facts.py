@@ -24,9 +24,10 @@ class Gain:
         gain       G = (S_identity − S_scheme) + (D_identity − D_scheme).
 
     The originals are the same batches in both, so the first bracket is what softer views save and the second
-    what less dependence saves; ``softer`` and ``less_dependent`` are their shares of G. They add up to one, and
-    one of them is negative where a scheme loses on one side what it wins on the other. Covariances shrink with
-    softer views too, so ``less_dependent`` is not free of softness; the design effect, which is, stands beside.
+    what less dependence saves; ``softer`` and ``less_dependent`` are their shares of G. They add up to one,
+    and one of them is negative where a scheme loses on one side what it wins on the other. Covariances shrink
+    with softer views too, so ``less_dependent`` is not free of softness; the design effect, which does not
+    change when all outputs are scaled alike, is reported beside it.
 
     Attributes:
         variance: G, in units of squared probability.
@@ -110,7 +111,8 @@ def header(document: Document, data_note: str = "") -> list[tuple[str, str]]:
     """What was measured, of whom, on what and how: a name and a line each."""
     teacher, data, what = document["teacher"], document["dataset"], document["definition"]
     who = [
-        f"{teacher['name']} · {100 * teacher['test_accuracy']:.1f} % test accuracy, loss {teacher['test_loss']:.3f}",
+        f"{teacher['name']} · {100 * teacher['test_accuracy']:.1f} % test accuracy, loss "
+        f"{teacher['test_loss']:.3f}",
         f"sha256 {teacher['sha256'][:8]}…",
     ]
     lines = [("teacher", " · ".join(who))]
@@ -165,27 +167,33 @@ def stopping(document: Document) -> str:
     if what["protocol"] != "efficient" or first["stopped"] != "pools":
         return ""
     return (
-        f"Stopped after {first['pools']} pools, the most allowed, before ±{100 * shared['tol']:.3g} % was reached: the "
-        f"widest interval, that of {worst['scheme']}, is {width_text(half_width(worst))}. Allow more with --pools."
+        f"Stopped after {first['pools']} pools, the most allowed, before ±{100 * shared['tol']:.3g} % was "
+        "reached: the "
+        f"widest interval, that of {worst['scheme']}, is {width_text(half_width(worst))}. Allow more with "
+        "--pools."
     )
 
 
 def lowest(document: Document) -> str:
     """Which scheme has the lowest T. stddev, how sure that is, and what its gain is made of."""
     best = ranking(document)[0]["scheme"]
-    others = [r for r in document["results"] if r["scheme"] != "identity"]
-    if not others:
+    if len(document["results"]) == 1:
+        return reason(document)
+    return f"Lowest: {best} ({probability_text(document['lowest'][best])}). {reason(document)}"
+
+
+def reason(document: Document) -> str:
+    """What the gain of the lowest scheme over identity is made of, or why there is none to explain."""
+    best = ranking(document)[0]["scheme"]
+    if len(document["results"]) == 1:
         return "Only identity was measured; name a scheme to compare it with."
-    head = f"Lowest: {best} ({probability_text(document['lowest'][best])})."
     compared = comparison(document, best)
     if compared is None:
-        return f"{head} No scheme measured here lowers T. stddev below that of identity."
+        return "No scheme measured here lowers T. stddev below that of identity."
     if not surely_below(compared):
-        return (
-            f"{head} Its difference from identity, {percent_interval(compared)}, may be none, so there is no gain "
-            "to explain."
-        )
-    return f"{head} {explained(document, best)}"
+        gap = percent_interval(compared)
+        return f"Its difference from identity, {gap}, may be none, so there is no gain to explain."
+    return explained(document, best)
 
 
 def explained(document: Document, scheme: str) -> str:
@@ -197,16 +205,19 @@ def explained(document: Document, scheme: str) -> str:
     dependent = 100 - softer
     if softer < 0:
         return (
-            f"All of its gain over identity (in pool variance) is less dependence between inputs; sharper views "
+            "All of its gain over identity (in pool variance) is less dependence between inputs; sharper "
+            "views "
             f"take {-softer} % of the gain back."
         )
     if dependent < 0:
         return (
-            f"All of its gain over identity (in pool variance) is softer views; more dependence between inputs takes "
+            "All of its gain over identity (in pool variance) is softer views; more dependence between "
+            "inputs takes "
             f"{-dependent} % of the gain back."
         )
     return (
-        f"Of its gain over identity (in pool variance) {softer} % is softer views, {dependent} % less dependence "
+        f"Of its gain over identity (in pool variance) {softer} % is softer views, {dependent} % less "
+        "dependence "
         "between inputs."
     )
 
@@ -214,7 +225,8 @@ def explained(document: Document, scheme: str) -> str:
 def null_note(document: Document) -> str:
     """What the null row is."""
     return (
-        f"null: a fully confident, class-balanced teacher on {pool_inputs(document) // 2} independent images, each "
+        f"null: a fully confident, class-balanced teacher on {pool_inputs(document) // 2} independent "
+        "images, each "
         "counted twice"
     )
 

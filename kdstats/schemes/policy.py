@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -64,24 +65,27 @@ def _parse(table: str) -> list[tuple[Step, Step]]:
 POLICIES = {name: _parse(table) for name, table in _TABLES.items()}
 
 
+@lru_cache(maxsize=1024)
 def magnitude_of(operation: str, level: int | None, height: int, width: int) -> float:
-    """The strength of an operation at bin ``level`` of 0…9, as torchvision defines the ten bins."""
+    """The strength of an operation at bin ``level`` of 0…9, as torchvision defines the ten bins.
+
+    In float32, as torchvision's table: in float64 some grey levels round to their neighbour.
+    """
     if level is None:
         return 0.0
-    t = level / 9.0
-    scale = {
+    if operation == "Posterize":
+        # torch rounds half to even, as its reference table does.
+        return float(torch.round(torch.tensor(8 - level / (9 / 4))))
+    if operation == "Solarize":
+        return 255.0 * float(torch.linspace(1.0, 0.0, 10)[level])
+    top = {
         "ShearX": 0.3,
         "ShearY": 0.3,
         "TranslateX": 150.0 / 331.0 * width,
         "TranslateY": 150.0 / 331.0 * height,
         "Rotate": 30.0,
     }
-    if operation == "Posterize":
-        # torch rounds half to even, as its reference table does.
-        return float(torch.round(torch.tensor(8 - level / (9 / 4))))
-    if operation == "Solarize":
-        return 255.0 * (1.0 - t)
-    return t * scale.get(operation, 0.9)
+    return float(torch.linspace(0.0, top.get(operation, 0.9), 10)[level])
 
 
 def operate(pixels: Tensor, operation: str, magnitude: float) -> Tensor:

@@ -15,7 +15,7 @@ from kdstats.errors import UsageError
 from kdstats.schemes.geometric import crop_at, flip_where
 from kdstats.schemes.keys import generator, integers, uniforms
 
-_FORM = re.compile(r"^(?:crop(?P<pad>\d+))?(?P<plus>\+)?(?P<flip>flip)?$")
+_FORM = re.compile(r"(?:crop(?P<pad>[0-9]+))?(?P<plus>\+)?(?P<flip>flip)?")
 
 
 class StandardAugmentation:
@@ -23,7 +23,7 @@ class StandardAugmentation:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        found = _FORM.match("" if name == "none" else name)
+        found = _FORM.fullmatch("" if name == "none" else name)
         if found is None or (not name) or bool(found["plus"]) != bool(found["pad"] and found["flip"]):
             raise UsageError(
                 f"no standard augmentation {name!r}; known are none, flip, cropN and cropN+flip with N pixels "

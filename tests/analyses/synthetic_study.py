@@ -96,7 +96,9 @@ def make_study(
                 if (scheme, seed) in failed or (scheme, seed) in missing:
                     continue
                 out = (scheme, seed) in excluded
-                row = _run(teacher, student, scheme, seed, loss, t[scheme], entropy, epochs, draw, out, covariance)
+                row = _run(
+                    teacher, student, scheme, seed, loss, t[scheme], entropy, epochs, draw, out, covariance
+                )
                 runs.append(row)
                 own += [] if out else [row]
                 if curves:
@@ -122,7 +124,12 @@ def make_study(
         "recipe": {"epochs": epochs, "batch_size": 64, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
         "kd": {"temperature": 4.0, "gamma": 0.1, "alpha": 0.9},
         "teachers": {
-            p.split("/")[0]: {"sha256": SHA, "test_accuracy": 0.975, "test_loss": 0.083, "path": "resnet8.safetensors"}
+            p.split("/")[0]: {
+                "sha256": SHA,
+                "test_accuracy": 0.975,
+                "test_loss": 0.083,
+                "path": "resnet8.safetensors",
+            }
             for p in pairs
         },
         "runs": {
@@ -212,7 +219,14 @@ def _study(rows: list[dict[str, Any]], t: float, draw: np.random.Generator) -> d
     ):
         sd = float(frame[column].std(ddof=1)) if len(frame) > 1 else math.nan
         out |= {name: float(frame[column].mean()), f"{name}_sd": sd, f"{name}_se": sd / math.sqrt(len(frame))}
-    for name in ("mean_covariance", "risk_variance", "design_effect", "wang2022_v3", "teacher_entropy", "seconds"):
+    for name in (
+        "mean_covariance",
+        "risk_variance",
+        "design_effect",
+        "wang2022_v3",
+        "teacher_entropy",
+        "seconds",
+    ):
         out[name] = float(frame[name].mean())
     spread = frame["mean_covariance"].std(ddof=1) if len(frame) > 1 else math.nan
     return out | {"mean_covariance_se": float(spread) / math.sqrt(len(frame))}
@@ -220,14 +234,25 @@ def _study(rows: list[dict[str, Any]], t: float, draw: np.random.Generator) -> d
 
 def _curve(paths: StudyPaths, row: dict[str, Any], epochs: int, draw: np.random.Generator) -> None:
     run = paths.run(
-        teacher=row["teacher"], student=row["student"], scheme=row["scheme"], seed=row["seed"], digest="0123abcd"
+        teacher=row["teacher"],
+        student=row["student"],
+        scheme=row["scheme"],
+        seed=row["seed"],
+        digest="0123abcd",
     )
     run.root.mkdir(parents=True, exist_ok=True)
     lines = []
     for epoch in range(1, epochs + 1):
         loss = row["test_loss_last"] + 2 * (math.exp(-epoch / 6) - math.exp(-epochs / 6))
         loss += 0.004 * draw.standard_normal() * (epoch < epochs)
-        point = {"epoch": epoch, "lr": 0.05, "train_loss": loss, "test_loss": loss, "test_acc": 0.9, "seconds": 1.0}
+        point = {
+            "epoch": epoch,
+            "lr": 0.05,
+            "train_loss": loss,
+            "test_loss": loss,
+            "test_acc": 0.9,
+            "seconds": 1.0,
+        }
         lines.append(json.dumps(point))
     run.metrics.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -256,7 +281,13 @@ def _document(
     document = {
         "schema": "kdstats/evaluate-da/1",
         "definition": DEFINITION,
-        "teacher": {"name": teacher, "arch": teacher, "sha256": SHA, "test_accuracy": 0.975, "test_loss": 0.083},
+        "teacher": {
+            "name": teacher,
+            "arch": teacher,
+            "sha256": SHA,
+            "test_accuracy": 0.975,
+            "test_loss": 0.083,
+        },
         "student": None if student is None else {"name": student, "arch": student, "sha256": "ef" * 32},
         "dataset": {"name": "digits", "split": "train", "n": 1437, "classes": 10, "sha256": "cd" * 32},
         "results": results,

@@ -11,7 +11,9 @@ from kdstats.estimators.comparison import compare, probability_lowest
 from kdstats.estimators.efficient import LogValue, from_pools
 
 
-def two(rng: np.random.Generator, k: int, ratio: float = 1.0, shared: float = 0.8) -> tuple[LogValue, LogValue]:
+def two(
+    rng: np.random.Generator, k: int, ratio: float = 1.0, shared: float = 0.8
+) -> tuple[LogValue, LogValue]:
     """Pools of two schemes on the same batches; the second's spread is ``1/ratio`` of the first's."""
     common = rng.normal(size=(k, 12))
     own = rng.normal(size=(2, k, 12))
@@ -25,7 +27,9 @@ def test_the_paired_t_test_on_pseudo_values():
     reference = stats.ttest_rel(a.pseudo, b.pseudo)
     assert found.p == pytest.approx(reference.pvalue, rel=1e-9)
     low, high = reference.confidence_interval(0.95)
-    assert (found.relative_low, found.relative_high) == pytest.approx((math.expm1(low), math.expm1(high)), rel=1e-9)
+    assert (found.relative_low, found.relative_high) == pytest.approx(
+        (math.expm1(low), math.expm1(high)), rel=1e-9
+    )
     assert found.relative == pytest.approx(a.value / b.value - 1)
     assert found.difference == pytest.approx(a.value - b.value)
     assert (found.low, found.high) == pytest.approx((b.value * math.expm1(low), b.value * math.expm1(high)))

@@ -37,7 +37,9 @@ def test_independent_images_leave_no_cross_term():
     means = 0.5 * (population[0][at].mean(1) + population[1][at].mean(1))
     found = state.components(means.var(0, ddof=1).mean(), 2 * n)
     assert abs(found.cov_cross) < 0.03 * found.total
-    assert found.design_effect == pytest.approx(1 + found.cov_views / (found.var_original + found.var_augmented), rel=0.05)
+    assert found.design_effect == pytest.approx(
+        1 + found.cov_views / (found.var_original + found.var_augmented), rel=0.05
+    )
 
 
 def test_identity_has_design_effect_two():

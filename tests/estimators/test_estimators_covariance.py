@@ -11,7 +11,14 @@ from kdstats import ce_covariance
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.covariance import wang2022_v3
 
-QUANTITIES = ("mean_variance", "mean_covariance", "mean_correlation", "risk_variance", "iid_risk_variance", "design_effect")
+QUANTITIES = (
+    "mean_variance",
+    "mean_covariance",
+    "mean_correlation",
+    "risk_variance",
+    "iid_risk_variance",
+    "design_effect",
+)
 
 
 def losses(k: int = 12, n: int = 7, seed: int = 0) -> np.ndarray:
@@ -155,7 +162,9 @@ def test_groups_remove_what_lies_between_them():
     moved = u + np.array([0.0, 50.0, -7.0])[np.repeat([0, 1, 2], [12, 10, 8])][:, None]
     order = rng.permutation(30)
     a, b = ce_covariance(u, groups=labels), ce_covariance(moved[order], groups=labels[order])
-    pooled = sum((m - 1) * np.cov(u[labels == g], rowvar=False) for g, m in (("a", 12), ("b", 10), ("c", 8))) / 27
+    pooled = (
+        sum((m - 1) * np.cov(u[labels == g], rowvar=False) for g, m in (("a", 12), ("b", 10), ("c", 8))) / 27
+    )
     assert a.mean_variance.value == pytest.approx(np.diag(pooled).mean(), rel=1e-12)
     assert a.risk_variance.value == pytest.approx(pooled.sum() / 64, rel=1e-12)
     for name in ("mean_variance", "mean_covariance", "risk_variance", "design_effect"):

@@ -65,7 +65,9 @@ class World:
         images, classes = self.a.shape
         per = images // self.batch
         epochs = -(-units // per)
-        rows = np.concatenate([rng.permutation(images)[: per * self.batch].reshape(per, -1) for _ in range(epochs)])
+        rows = np.concatenate(
+            [rng.permutation(images)[: per * self.batch].reshape(per, -1) for _ in range(epochs)]
+        )
         rows, epoch = rows[:units], np.repeat(np.arange(epochs), per)[:units]
         o = self.a[rows].mean(1) + self.base * balanced_noise(rng, units, classes) / math.sqrt(self.batch)
         if self.shared == 0:
@@ -112,7 +114,6 @@ def test_value_and_coverage(kind, bias, control):
     assert -4 * noise < values.mean() < bias + 4 * noise
     # Whole epochs see every image equally often, so the value varies a little less than its batches suggest.
     ratio = np.mean([f.relative_se for f in found]) / values.std()
-    print(kind, control, values.mean(), noise, ratio, covered)
     assert 0.93 <= ratio <= 1.15
     assert (0.88 if kind == "loose" else 0.93) <= covered <= 0.975
 
@@ -157,7 +158,9 @@ def test_by_hand_in_an_infinite_population():
     full = math.log(math.sqrt(0.2) * mean_sd(m))
     left = np.array([math.log(math.sqrt(0.2) * mean_sd(np.delete(m, j, axis=0))) for j in range(40)])
     assert found.centre == pytest.approx(40 * full - 39 * left.mean(), rel=1e-12)
-    assert found.relative_se == pytest.approx(math.sqrt(39 / 40 * np.sum((left - left.mean()) ** 2)), rel=1e-10)
+    assert found.relative_se == pytest.approx(
+        math.sqrt(39 / 40 * np.sum((left - left.mean()) ** 2)), rel=1e-10
+    )
     assert found.df == 39
     estimate = found.estimate(0.95, "m", "d", ("n",))
     assert (estimate.n, estimate.method, estimate.definition, estimate.notes) == (40, "m", "d", ("n",))
@@ -216,7 +219,9 @@ def test_pools_give_the_published_value():
     found, plain = from_pools(p), t_stddev(p)
     assert found.value == plain.value
     left = np.array([math.log(mean_sd(np.delete(p, k, axis=0))) for k in range(30)])
-    assert found.relative_se == pytest.approx(math.sqrt(29 / 30 * np.sum((left - left.mean()) ** 2)), rel=1e-10)
+    assert found.relative_se == pytest.approx(
+        math.sqrt(29 / 30 * np.sum((left - left.mean()) ** 2)), rel=1e-10
+    )
     assert found.df == 29
     assert found.estimate(0.95, "", "").low == pytest.approx(plain.low, rel=0.02)
 

@@ -51,14 +51,19 @@ def test_finite_weight_from_its_definition():
     assert layout.finite == pytest.approx(np.diag(gram).mean() - off, rel=1e-12)
 
 
-@pytest.mark.parametrize(("images", "batch", "per_pool", "epochs"), [(70, 8, 3, 4), (64, 8, 4, 3), (60, 16, 2, 2)])
+@pytest.mark.parametrize(
+    ("images", "batch", "per_pool", "epochs"), [(70, 8, 3, 4), (64, 8, 4, 3), (60, 16, 2, 2)]
+)
 def test_expected_variance_by_simulation(images, batch, per_pool, epochs):
     rng = np.random.default_rng(1)
     x = rng.gamma(0.5, size=images)
     layout = PoolLayout.of(images, batch, per_pool, epochs)
     between = x.var(ddof=1)
     expected = layout.per_batch * between / batch - layout.finite * between / images
-    found = [np.var([x[p].mean() for p in brute(images, batch, per_pool, epochs, rng)], ddof=1) for _ in range(3000)]
+    found = [
+        np.var([x[p].mean() for p in brute(images, batch, per_pool, epochs, rng)], ddof=1)
+        for _ in range(3000)
+    ]
     se = np.std(found) / np.sqrt(len(found))
     assert se / expected < 0.02
     assert np.mean(found) == pytest.approx(expected, abs=4 * se)

@@ -56,7 +56,9 @@ def test_intervals_by_hand():
     low, high = log_interval(2.0, 0.1, 10, 0.95)
     assert low * high == pytest.approx(4.0)
     assert math.log(high / 2.0) == pytest.approx(2.228138852 * 0.05, abs=1e-8)
-    jack = Jackknife.of(np.arange(5.0).mean(), np.array([np.delete(np.arange(5.0), i).mean() for i in range(5)]))
+    jack = Jackknife.of(
+        np.arange(5.0).mean(), np.array([np.delete(np.arange(5.0), i).mean() for i in range(5)])
+    )
     np.testing.assert_allclose(jack.pseudo, np.arange(5.0))
     assert jack.se == pytest.approx(np.arange(5.0).std(ddof=1) / math.sqrt(5))
 

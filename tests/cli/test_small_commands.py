@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdstats import models, schemes
+from kdstats.cli import main
+from kdstats.console import run_program
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def program(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kdstats", *map(str, arguments)])
+        code = run_program("kdstats", main._run)
+        return code, *capsys.readouterr()
+
+    return program
+
+
+@pytest.mark.parametrize("command", [["schemes", "list"], ["schemes", "show", "cutmix"], ["datasets"], ["models"]])
+@pytest.mark.parametrize("fmt", ["table", "json", "csv", "md", "latex"])
+def test_formats(run, command, fmt):
+    code, out, err = run(*command, "--format", fmt)
+    assert (code, err) == (0, "")
+    if fmt == "json":
+        assert json.loads(out)
+    elif fmt == "csv":
+        rows = list(csv.reader(io.StringIO(out)))
+        assert len(rows) > 1
+        assert len({len(row) for row in rows}) == 1
+    else:
+        assert out.startswith({"md": "| ", "latex": r"\begin{tabular}"}.get(fmt, "name"))
+
+
+@pytest.mark.parametrize("command", [["schemes", "list"], ["schemes", "show", "cutmix"], ["datasets"], ["models"]])
+def test_an_unknown_format_is_refused(run, command):
+    code, out, err = run(*command, "--format", "yaml")
+    assert (code, out) == (2, "")
+    assert "yaml" in err
+
+
+def test_schemes_list_holds_every_scheme(run):
+    rows = json.loads(run("schemes", "list", "--format", "json")[1])
+    assert [row["name"] for row in rows] == schemes.names()
+    assert {row["name"]: row["needs"] for row in rows}["cutmix_pick_kl"] == "student, teacher"
+
+
+def test_schemes_show_says_rules_and_parameters(run):
+    shown = json.loads(run("schemes", "show", "cutmix-pick-teacher", "--format", "json")[1])
+    assert shown["name"] == "cutmix_pick_teacher"
+    assert shown["parameters"] == {"criterion": "teacher", "runs": 2, "tau": 4.0, "alpha": 1.0}
+    assert "box of the partner" in shown["rules"]
+    assert "`" not in shown["rules"]
+
+
+@pytest.mark.parametrize("name", schemes.names())
+def test_every_scheme_can_be_shown_and_drawn(run, tmp_path, name):
+    if "student" in schemes.record(name).needs:
+        weights = tmp_path / "student.safetensors"
+        models.save_weights(models.build("lenet8", 10, 8, 1), weights)
+        extra = ["--student", weights, "--student-arch", "lenet8"]
+    else:
+        extra = []
+    path = tmp_path / "sheet.png"
+    code, out, err = run("schemes", "show", name, "--out", path, *extra)
+    assert code == 0
+    assert out.startswith(f"name        {name}")
+    assert "8 training images of digits" in err
+    with Image.open(path) as image:
+        assert image.width > 2 * image.height
+        assert np.asarray(image.convert("L")).std() > 20
+
+
+def test_the_sheet_shows_what_the_scheme_makes():
+    from kdstats.figures.contact_sheet import Cell, contact_sheet
+
+    black, white = np.zeros((8, 8, 1), np.float32), np.ones((8, 8, 3), np.float32)
+    cells = [Cell(black, white, "one", "two", 0.25), Cell(black, white, "$x", "$x", 1.0)]
+    figure, facts = contact_sheet(cells, "mix", "digits", "batch", 3)
+    above, below = figure.axes[:2], figure.axes[2:]
+    assert all(float(np.asarray(ax.images[0].get_array()).max()) == 0 for ax in above)
+    assert all(float(np.asarray(ax.images[0].get_array()).min()) == 1 for ax in below)
+    assert [ax.get_xlabel() for ax in below] == ["λ = 0.25\none\n+ two", r"\$x"]
+    assert facts.caption() == (
+        "mix on 2 training images of digits (one draw per batch, seed 3): originals above, views below, under each "
+        "view λ and class of both images."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["schemes", "show", "cutmx"], 2, "'cutmix'"),
+        (["schemes", "show", "cutmix_pick_student", "--out", "{folder}/a.png"], 2, "--student FILE"),
+        (["schemes", "show", "cutmix", "--out", "{folder}/a.jpg"], 2, ".png, .pdf, .svg"),
+        (["schemes", "show", "cutmix", "--out", "{folder}/no/a.png"], 4, "no folder"),
+        (["schemes", "show", "cutmix", "--dataset", "digit", "--out", "{folder}/a.png"], 2, "'digits'"),
+        (["schemes", "show", "cutmix", "--draws", "pool"], 2, "batch, sample"),
+        (["models", "--classes", "1"], 2, "2 classes"),
+        (["models", "--img-size", "4"], 2, "8x8"),
+    ],
+)
+def test_errors(run, tmp_path, arguments, code, said):
+    found, out, err = run(*[a.format(folder=tmp_path) for a in arguments])
+    assert (found, out) == (code, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_models_counts_what_is_built(run):
+    rows = {r["name"]: r["parameters"] for r in json.loads(run("models", "--format", "json")[1])}
+    assert list(rows) == models.names()
+    for name in ("resnet20", "wrn_16_1"):
+        built = models.build(name, 100)
+        assert rows[name] == sum(p.numel() for p in built.parameters())
+        assert next(built.parameters()).device == torch.device("cpu")
+
+
+def test_datasets_say_what_they_need(run):
+    rows = {r["name"]: r for r in json.loads(run("datasets", "--format", "json")[1])}
+    assert rows["digits"]["files"] == "embedded"
+    assert rows["cifar100"]["files"] == "needed"
+    assert rows["cifar100"]["classes"] == 100

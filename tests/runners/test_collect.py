@@ -1,0 +1,46 @@
+"""From rows on disk to the matrix of cross-entropies, by position."""
+
+import numpy as np
+import pytest
+
+from kdstats.records.paths import RunPaths
+from kdstats.records.recorder import Recorder
+from runners.collect import cross_entropy_matrix
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    rng = np.random.default_rng(0)
+    expected = {}
+    with Recorder(tmp_path / "run", classes=4, meta={"scheme": "identity"}) as recorder:
+        for epoch in range(8):
+            recorder.start_epoch(epoch)
+            for step, size in enumerate((6, 6, 3)):
+                ids = np.arange(size)
+                for view in ("original", "augmented"):
+                    teacher, student = rng.normal(size=(2, size, 4)).astype(np.float32)
+                    recorder.add(
+                        step=step,
+                        sample_id=ids,
+                        labels=ids % 4,
+                        teacher_logits=teacher,
+                        student_logits=student,
+                        view=view,
+                    )
+                    p = np.exp(teacher - np.log(np.exp(teacher).sum(1, keepdims=True)))
+                    log_q = student - np.log(np.exp(student).sum(1, keepdims=True))
+                    expected[epoch, step, view] = -(p * log_q).sum(1)
+            recorder.end_epoch()
+    return RunPaths(tmp_path / "run"), expected
+
+
+def test_the_matrix_holds_full_steps_of_the_last_quarter(recorded):
+    paths, expected = recorded
+    u, epochs, _ = cross_entropy_matrix(paths)
+    rows = [
+        np.concatenate([expected[e, s, "original"], expected[e, s, "augmented"]])
+        for e in (6, 7)
+        for s in (0, 1)
+    ]
+    assert epochs.tolist() == [6, 6, 7, 7]
+    assert u == pytest.approx(np.array(rows), rel=1e-5)

@@ -1,0 +1,150 @@
+"""A student's training: complete directories, exact continuation, fair comparison."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdstats import data
+from kdstats.errors import CheckError, UsageError
+from kdstats.records.scanner import scan
+from kdstats.records.writer import is_complete, read_done, verify_done
+from kdstats.teacher.load import load_network
+from runners import recipes
+from runners.loop import _scored, train_student
+from runners.run_spec import RunSpec
+
+
+@pytest.fixture(scope="module")
+def world():
+    train, test = (data.load("digits", split) for split in ("train", "test"))
+    teacher = load_network(None, None, train, torch.device("cpu"))
+    spec = RunSpec(
+        dataset="digits",
+        data=None,
+        dataset_sha256=train.digest,
+        teacher="resnet8",
+        teacher_weights=str(teacher.path),
+        teacher_arch="resnet8",
+        teacher_sha256=teacher.sha256,
+        student="lenet8",
+        scheme="cutmix",
+        seed=0,
+        recipe=recipes.get("digits").with_epochs(3),
+    )
+    # 330 images leave a short last batch of 10.
+    return train.head(330), test.head(100), teacher, spec
+
+
+def _train(world, study, spec, on_epoch=None):
+    train, test, teacher, _ = world
+    paths = spec.paths(study)
+    return paths, train_student(spec, paths, train, test, teacher, on_epoch)
+
+
+def _rows(paths):
+    batches = list(scan([paths]))
+    return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+
+
+def test_a_run_leaves_a_complete_directory(world, tmp_path):
+    paths, outcome = _train(world, tmp_path, world[3])
+    assert is_complete(paths)
+    assert verify_done(paths) == []
+    assert not paths.state.exists()
+    done = read_done(paths)
+    assert done["extra"]["outcome"] == outcome
+    rows = _rows(paths)
+    assert len(rows["sample_id"]) == 3 * 2 * 330
+    lines = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["test_loss"] == pytest.approx(outcome["test_loss_last"], abs=1e-12)
+    assert outcome["acc_best"] == max(line["test_acc"] for line in lines)
+    assert outcome["test_loss_best"] == min(line["test_loss"] for line in lines)
+    assert np.isfinite(rows["ts_ce"]).all()
+
+
+def test_every_image_is_seen_once_an_epoch_as_original(world, tmp_path):
+    paths, _ = _train(world, tmp_path, replace(world[3], recipe=world[3].recipe.with_epochs(1)))
+    rows = _rows(paths)
+    seen = rows["sample_id"][rows["view"] == 0]
+    assert sorted(seen) == sorted(world[0].sample_id.tolist())
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("scheme", ["cutmix", "cutmix_pick_student"])
+def test_an_interrupted_run_continues_to_the_same_weights_and_rows(world, tmp_path, scheme):
+    spec = replace(world[3], scheme=scheme)
+    whole, _ = _train(world, tmp_path / "whole", spec)
+
+    def stop(epoch, epochs, line):
+        if epoch == 2:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        _train(world, tmp_path / "cut", spec, stop)
+    again, _ = _train(world, tmp_path / "cut", spec)
+    first, second = load_file(whole.last), load_file(again.last)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    a, b = _rows(whole), _rows(again)
+    assert all(np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a)
+
+
+def test_schemes_share_order_and_originals(world, tmp_path):
+    one = replace(world[3], recipe=world[3].recipe.with_epochs(1))
+    a, b = (_rows(_train(world, tmp_path, replace(one, scheme=s))[0]) for s in ("identity", "cutmix"))
+    originals = a["view"] == 0
+    assert np.array_equal(a["sample_id"][originals], b["sample_id"][b["view"] == 0])
+    # The teacher's answer to an original depends on its standard augmentation alone.
+    assert np.array_equal(a["t_ce"][originals], b["t_ce"][b["view"] == 0])
+
+
+def test_seeds_differ(world, tmp_path):
+    one = replace(world[3], recipe=world[3].recipe.with_epochs(1))
+    a, b = (load_file(_train(world, tmp_path, replace(one, seed=s))[0].last) for s in (0, 1))
+    assert any(not torch.equal(a[k], b[k]) for k in a)
+
+
+def test_identity_views_cost_what_originals_cost(world, tmp_path):
+    rows = _rows(_train(world, tmp_path, replace(world[3], scheme="identity"))[0])
+    views = rows["view"] == 1
+    assert np.array_equal(rows["t_entropy"][views], rows["t_entropy"][~views])
+
+
+def test_scoring_leaves_batchnorm_alone(world):
+    from kdstats import models
+
+    student = models.build("lenet8", 10, 8, 1).train()
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    _scored(student)(torch.randn(32, 1, 8, 8))
+    assert student.training
+    assert all(torch.equal(before[k], v) for k, v in student.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(world, tmp_path):
+    recipe = replace(world[3].recipe, lr=1e25, warmup=0.0)
+    spec = replace(world[3], recipe=recipe)
+    with pytest.raises(CheckError, match="epoch"):
+        _train(world, tmp_path, spec)
+    assert not is_complete(spec.paths(tmp_path))
+
+
+def test_a_last_batch_of_one_is_refused_for_mixing(world, tmp_path):
+    train, test, teacher, spec = world
+    with pytest.raises(UsageError, match="last batch"):
+        train_student(spec, spec.paths(tmp_path), train.head(65), test, teacher)
+
+
+def test_place_of_files_does_not_change_the_digest(world):
+    spec = world[3]
+    assert replace(spec, teacher_weights="elsewhere", data="there").digest == spec.digest
+    assert replace(spec, alpha=0.8).digest != spec.digest
+    assert replace(spec, scheme="mixup", seed=4).recipe_digest == spec.recipe_digest
+    assert replace(spec, alpha=0.8).recipe_digest != spec.recipe_digest

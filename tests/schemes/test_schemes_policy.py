@@ -1,0 +1,130 @@
+"""AutoAugment against torchvision's own AutoAugment: table, strengths and pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from kdstats import schemes
+from kdstats.errors import UsageError
+from kdstats.schemes import Draw, PixelSpace
+from kdstats.schemes.keys import generator
+from kdstats.schemes.policy import _SIGNED, POLICIES, magnitude_of, operate
+
+THEIRS = {"cifar10": v2.AutoAugmentPolicy.CIFAR10, "imagenet": v2.AutoAugmentPolicy.IMAGENET}
+
+
+@pytest.mark.parametrize("name", list(THEIRS))
+def test_policy_tables(name):
+    theirs = v2.AutoAugment(THEIRS[name])._policies
+    assert len(theirs) == 25
+    assert [tuple(steps) for steps in theirs] == [tuple(steps) for steps in POLICIES[name]]
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_strengths(size):
+    space = v2.AutoAugment()._AUGMENTATION_SPACE
+    for operation, (magnitudes, signed) in space.items():
+        table = magnitudes(10, size, size)
+        for level in range(10):
+            ours = magnitude_of(operation, None if table is None else level, size, size)
+            scale = 255.0 if operation == "Solarize" else 1.0  # torchvision's bound for uint8
+            assert ours == (0.0 if table is None else scale * float(table[level])), operation
+        assert signed == (operation in _SIGNED)
+
+
+class Dictated(v2.AutoAugment):
+    """torchvision's AutoAugment with its chances dictated: the sub-policy, which operations act, and the signs."""
+
+    def __init__(self, policy: str, sub: int, act: tuple[bool, bool], negative: tuple[bool, bool]) -> None:
+        super().__init__(THEIRS[policy])
+        self.policy_name, self.sub, self.act, self.negative = policy, sub, act, negative
+
+
+def theirs(x: torch.Tensor, made: Dictated, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    steps = made._policies[made.sub]
+    # torch.rand is asked once per operation for "does it act", and once more for the sign where there is one.
+    answers: list[float] = []
+    for (name, probability, level), act, negative in zip(steps, made.act, made.negative, strict=True):
+        answers.append(0.0 if act else 1.0)
+        if act and level is not None and made._AUGMENTATION_SPACE[name][1]:
+            answers.append(0.0 if negative else 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "randint", lambda *a, **k: torch.tensor(made.sub))
+        patch.setattr(torch, "rand", lambda *a, **k: torch.tensor(answers.pop(0)))
+        out = made(x)
+    assert not answers, "torchvision drew less than foreseen: this oracle no longer fits it"
+    return out
+
+
+@pytest.mark.parametrize("policy", list(THEIRS))
+def test_views_are_torchvisions_pixel_for_pixel(policy, monkeypatch):
+    space = PixelSpace((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+    pixels = torch.randint(
+        0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    pixels[0, :, 8:24, 8:24] //= 4
+    scheme = schemes.get("autoaugment", space=space, policy=policy)
+    changed = 0
+    for sub in range(25):
+        for act, negative in (
+            ((True, True), (False, True)),
+            ((True, False), (True, False)),
+            ((False, True), (False, False)),
+        ):
+            probabilities = [p for _, p, _ in POLICIES[policy][sub]]
+            if any(a and p == 0 for a, p in zip(act, probabilities, strict=True)):
+                continue
+            if any(not a and p == 1 for a, p in zip(act, probabilities, strict=True)):
+                continue
+            params = {
+                "sub": torch.tensor([sub]),
+                "act": torch.tensor([act]),
+                "negative": torch.tensor([negative]),
+            }
+            ours = scheme.replay(space.from_uint8(pixels, torch.float32), Draw("autoaugment", params))
+            expected = theirs(pixels, Dictated(policy, sub, act, negative), monkeypatch)
+            assert torch.equal(space.to_uint8(ours), expected), (sub, act, negative)
+            changed += not torch.equal(expected, pixels)
+    assert changed > 40
+
+
+def test_sample_draws_apply_each_images_own_sub_policy():
+    space = PixelSpace()
+    x = space.from_uint8(
+        torch.randint(0, 256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8),
+        torch.float32,
+    )
+    scheme = schemes.get("autoaugment", draws="sample", space=space)
+    one = schemes.get("autoaugment", draws="batch", space=space)
+    found = scheme.apply(x, generator=generator(3))
+    for i in range(64):
+        alone = Draw("autoaugment", {k: v[i : i + 1] for k, v in found.draw.params.items()})
+        assert torch.equal(one.replay(x[i : i + 1], alone)[0], found.images[i])
+
+
+def test_draws_follow_the_policys_chances():
+    scheme = schemes.get("autoaugment", draws="sample")
+    draw = scheme._draw(torch.zeros(50_000, 1, 1, 1), torch.arange(50_000), generator(4)).params
+    sub, act, negative = draw["sub"], draw["act"].double(), draw["negative"].double()
+    assert torch.bincount(sub, minlength=25).min() > 1800
+    assert float(negative.mean()) == pytest.approx(0.5, abs=0.01)
+    for s, steps in enumerate(POLICIES["cifar10"]):
+        rows = sub == s
+        for position, (_, probability, _) in enumerate(steps):
+            assert float(act[rows, position].mean()) == pytest.approx(probability, abs=0.045)
+
+
+def test_operations_on_grey_images():
+    x = torch.randint(0, 256, (3, 1, 8, 8), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    for operation in v2.AutoAugment()._AUGMENTATION_SPACE:
+        assert operate(x, operation, magnitude_of(operation, 5, 8, 8)).shape == x.shape
+    assert torch.equal(operate(x, "Invert", 0.0), 255 - x)
+    assert torch.equal(operate(x, "Rotate", 12.0), tv.rotate(x, 12.0))
+
+
+def test_unknown_policy():
+    with pytest.raises(UsageError, match="policy.*imagenet"):
+        schemes.get("autoaugment", policy="imagenett")
