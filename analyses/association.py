@@ -60,6 +60,12 @@ class Reading:
             return f"{text}, too few schemes for an interval"
         return f"{text} {interval(self.low_without, self.high_without, 2)}"
 
+    def caveat(self) -> str:
+        """Why :data:`ONE_SCHEME` is no claim: it rests on that scheme, or too few are left to tell."""
+        if math.isnan(self.low_without) and not math.isnan(self.r_without):
+            return f"{self.n} schemes are too few to tell whether this rests on one of them"
+        return f"this rests on one scheme: {self.rest()}; for the others the study cannot tell"
+
 
 def read_association(rows: pd.DataFrame, x: str, y: str, found: Mapping[str, Any]) -> Reading:
     """The reading of one panel.

@@ -167,9 +167,7 @@ def _findings(pair: str, table: pd.DataFrame, correlations: pd.DataFrame) -> lis
         if found.kind == UNCLEAR:
             out.append(f"{pair}: this study cannot tell whether {claim} ({tail}).")
         elif found.kind == ONE_SCHEME:
-            out.append(
-                f"{pair}: {claim}, {way} with it ({tail}), but this rests on one scheme: {found.rest()}."
-            )
+            out.append(f"{pair}: {claim}, {way} with it ({tail}), but {found.caveat()}.")
         else:
             out.append(f"{pair}: {claim}, {way} with it ({tail}); weakest {found.rest()}.")
     return out

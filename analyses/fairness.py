@@ -83,6 +83,8 @@ def _teachers(study: Study) -> Check:
     hashes = {name: str(card.get("sha256") or "") for name, card in study.card.teachers.items()}
     if not hashes or not all(hashes.values()):
         return Check(None, "the card gives no hash of the teacher")
+    if not any(study.documents.values()):
+        return Check(None, "no teacher-only measurement shows which teacher was measured")
     named = listed([f"{name} (sha256 {sha[:8]}…)" for name, sha in hashes.items()])
     return Check(True, f"one teacher a pair for measuring and for training: {named}")
 

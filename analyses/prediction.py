@@ -128,11 +128,8 @@ class Prediction:
 
 def run(study: Study) -> Prediction:
     """Correlates, pair by pair, T. stddev with the mean test loss after the last epoch."""
-    points = (
-        pd.concat([study.points(pair) for pair in study.pairs], ignore_index=True)
-        if study.pairs
-        else study.study
-    )
+    points = study.outcomes
+    points = points[points["t_stddev"].notna()].reset_index(drop=True)
     for column in ("t_stddev_se", "test_loss_se"):
         if column not in points:
             points = points.assign(**{column: math.nan})
@@ -248,11 +245,8 @@ def _association(pair: str, found: Reading) -> str:
     if found.kind == UNCLEAR:
         return f"{pair}: this study cannot tell whether T. stddev predicts the test loss ({tail})."
     if found.kind == ONE_SCHEME:
-        return (
-            f"{pair}: T. stddev and test loss "
-            f"{'rise together' if found.r > 0 else 'run against each other'} ({tail}), "
-            f"but this rests on one scheme: {found.rest()}; for the others the study cannot tell."
-        )
+        how = "rise together" if found.r > 0 else "run against each other"
+        return f"{pair}: T. stddev and test loss {how} ({tail}), but {found.caveat()}."
     lead = "" if found.r > 0 else "against the theory, "
     which = "lower" if found.r > 0 else "higher"
     return (

@@ -129,7 +129,8 @@ def _findings(table: pd.DataFrame) -> tuple[str, ...]:
         falling = [str(r["scheme"]) for r in known.to_dict("records") if r["late_change"] < 0]
         low, high = float(known["late_change"].min()), float(known["late_change"].max())
         span = f"{number(low, 4)} to {number(high, 4)} nats"
-        text = f"{pair}: from the second-last to the last tenth of the epochs the mean test loss changes by {span}"
+        when = "from the second-last to the last tenth of the epochs"
+        text = f"{pair}: {when} the mean test loss changes by {span}"
         if falling:
             names = f"{len(falling)} of {len(known)} schemes" if len(falling) > 3 else listed(falling)
             text += f"; it still falls for {names}"

@@ -40,9 +40,9 @@ def run_program(name: str, body: Callable[[], int | None]) -> int:
     except KdstatsError as error:
         return _fail(name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail(name, "interrupted; what was complete is kept, the same command continues", INTERRUPTED)
+        return _fail(name, "interrupted; whatever was complete on disk is kept", INTERRUPTED)
     except Terminated:
-        return _fail(name, "terminated; what was complete is kept, the same command continues", TERMINATED)
+        return _fail(name, "terminated; whatever was complete on disk is kept", TERMINATED)
     except BrokenPipeError:
         # The reader of our stdout went away (`| head`): keep the interpreter from failing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,7 +50,9 @@ def run_program(name: str, body: Callable[[], int | None]) -> int:
     except OSError as error:
         return _fail(name, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (KDSTATS_TRACEBACK=1 shows where; please report it)"
+        text = (
+            f"unexpected {type(error).__name__}: {error} (KDSTATS_TRACEBACK=1 shows where; please report it)"
+        )
         return _fail(name, text, 1)
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -27,7 +27,9 @@ def git_commit() -> str | None:
         return None
     try:
         run = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        return subprocess.run(run, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+        return (
+            subprocess.run(run, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -77,9 +77,7 @@ def to_text(
     right = [_numeric(rows, c) for c in columns]
 
     def line(cells: Sequence[str]) -> str:
-        parts = [
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)
-        ]
+        parts = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
         return "  ".join(parts).rstrip()
 
     return "\n".join(line(cells) for cells in [heads, *body]) + "\n"

@@ -17,8 +17,7 @@ def title(study: Study) -> str:
     if len(study.card.pairs) == 1:
         teacher, student = study.card.pairs[0].split("/")
         return f"Which augmentation should {teacher} → {student} distil with on {data}?"
-    pairs = f"{len(study.card.pairs)} teacher–student pairs"
-    return f"Which augmentation should these {pairs} distil with on {data}?"
+    return f"Which augmentation should these {len(study.card.pairs)} pairs distil with on {data}?"
 
 
 def size(study: Study) -> str:
@@ -29,16 +28,18 @@ def size(study: Study) -> str:
 
 
 def incomplete(study: Study) -> str:
-    """What is missing, for the first screen; empty when the study is complete."""
-    if study.complete:
+    """What is not in the numbers, for the first screen; empty when everything is."""
+    excluded = int(study.runs["excluded"].sum())
+    if study.complete and not excluded:
         return ""
     failed, missing = len(study.card.failed), len(study.missing)
-    parts = [f"{failed} failed"] if failed else []
-    parts += [f"{missing} missing"] if missing else []
+    counts = ((failed, "failed"), (missing, "missing"), (excluded, "excluded"))
+    said = ", ".join(f"{n} {word}" for n, word in counts if n)
+    what = "Every run finished, but not all are used" if study.complete else "This study is incomplete"
     return (
-        f"This study is incomplete: {study.card.done} of {count(study.card.planned, 'run')} finished"
-        + (f" ({', '.join(parts)})" if parts else "")
-        + ". What follows rests on the others."
+        f"{what}: {len(study.used)} of {count(study.card.planned, 'run')} are in the numbers"
+        + (f" ({said})" if said else "")
+        + ". What follows rests on these."
     )
 
 

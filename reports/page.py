@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,6 @@ class Page:
     results: dict[str, Any]
     drawings: dict[str, Drawing]
     tables: dict[str, TableView]
-    refusals: dict[str, str] = field(default_factory=dict)
 
     def answer(self) -> list[tuple[str, list[str]]]:
         """Per pair, the sentences of the first screen."""
@@ -100,7 +100,7 @@ class Page:
             "fair": results["fairness"].fair,
             "definition": documents[0].definition if documents else {},
             "downloads": self._downloads(),
-            "directory": str(study.paths.root),
+            "directory": shlex.quote(str(study.paths.root)),
             "built": provenance(),
         }
 

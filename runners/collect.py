@@ -65,7 +65,9 @@ def run_row(spec: RunSpec, paths: RunPaths) -> dict[str, Any]:
         "mean_covariance_se": math.nan if estimate is None else estimate.mean_covariance.se,
         "risk_variance": _value(estimate, "risk_variance"),
         "design_effect": _value(estimate, "design_effect"),
-        "wang2022_v3": math.nan if len(u) < LEAST_OBSERVATIONS else float(ce_covariance(u).wang2022_v3 or math.nan),
+        "wang2022_v3": math.nan
+        if len(u) < LEAST_OBSERVATIONS
+        else float(ce_covariance(u).wang2022_v3 or math.nan),
         "teacher_entropy": entropy,
         "excluded": False,
         "reason": None,
@@ -111,7 +113,9 @@ def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> tuple[pd.DataFrame, 
     """
     rows = [run_row(spec, spec.paths(paths.root)) for spec in specs if is_complete(spec.paths(paths.root))]
     if not rows:
-        raise UsageError(f"no run of {paths.root} is complete; `python -m runners.study run` carries them out")
+        raise UsageError(
+            f"no run of {paths.root} is complete; `python -m runners.study run` carries them out"
+        )
     runs = pd.DataFrame(rows)
     write_table(paths.runs, "runs", runs)
     study = pd.DataFrame(
@@ -144,12 +148,25 @@ def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> d
     ):
         values = group.loc[~group["excluded"], column]
         sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-        row |= {name: float(values.mean()), f"{name}_sd": sd, f"{name}_se": sd / math.sqrt(max(len(values), 1))}
-    for name in ("mean_covariance", "risk_variance", "design_effect", "wang2022_v3", "teacher_entropy", "seconds"):
+        row |= {
+            name: float(values.mean()),
+            f"{name}_sd": sd,
+            f"{name}_se": sd / math.sqrt(max(len(values), 1)),
+        }
+    for name in (
+        "mean_covariance",
+        "risk_variance",
+        "design_effect",
+        "wang2022_v3",
+        "teacher_entropy",
+        "seconds",
+    ):
         row[name] = float(group[name].mean())
     # Between seeds, which holds the within-run error too; with one seed the run's own jackknife.
     values = group["mean_covariance"]
     row["mean_covariance_se"] = (
-        float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else float(group["mean_covariance_se"].mean())
+        float(values.std(ddof=1)) / math.sqrt(len(values))
+        if len(values) > 1
+        else float(group["mean_covariance_se"].mean())
     )
     return row

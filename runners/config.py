@@ -44,7 +44,9 @@ class GridSection(_Section):
         for pair in pairs:
             teacher, slash, student = pair.partition("/")
             if not slash or "/" in student:
-                raise UsageError(f"a pair is written teacher/student, for example resnet20/resnet8, not {pair!r}")
+                raise UsageError(
+                    f"a pair is written teacher/student, for example resnet20/resnet8, not {pair!r}"
+                )
             for name in (teacher, student):
                 if name not in models.names():
                     near = " or ".join(nearest(name, models.names()))
@@ -132,7 +134,9 @@ class StudyFile(_Section):
         used = {pair.partition("/")[0] for pair in self.grid.pairs}
         for name in self.teacher:
             if name not in used:
-                raise UsageError(f"[teacher.{name}] belongs to no pair; the pairs' teachers are {', '.join(used)}")
+                raise UsageError(
+                    f"[teacher.{name}] belongs to no pair; the pairs' teachers are {', '.join(used)}"
+                )
         return self
 
 

@@ -81,7 +81,9 @@ def train_student(
     )
     rest = len(train_set) % recipe.batch_size
     if 0 < rest < scheme.least:
-        raise UsageError(f"the last batch would hold {rest} image; {scheme.name} needs {scheme.least}. Change batch_size")
+        raise UsageError(
+            f"the last batch would hold {rest} image; {scheme.name} needs {scheme.least}. Change batch_size"
+        )
     base = StandardAugmentation(train_set.base)
     kd = KD(spec.temperature)
     optimiser = torch.optim.SGD(

@@ -98,7 +98,9 @@ def cost(specs: list[RunSpec], study: StudyFile, root: Path, workers: int) -> Co
     epochs = probe.recipe.epochs
     seconds = (len(specs) - done) * epochs * per_epoch / workers
     rows = 2 * images * -(-epochs // study.log.every)
-    return Cost(len(specs), done, per_epoch, seconds, workers, rows * _ROW_BYTES[study.log.dtype] * len(specs))
+    return Cost(
+        len(specs), done, per_epoch, seconds, workers, rows * _ROW_BYTES[study.log.dtype] * len(specs)
+    )
 
 
 def duration(seconds: float) -> str:

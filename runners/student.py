@@ -1,6 +1,6 @@
 """Trains one student under one scheme.
 
-    python -m runners.student --scheme cutmix --student lenet8 --out runs/one
+python -m runners.student --scheme cutmix --student lenet8 --out runs/one
 """
 
 from __future__ import annotations
@@ -55,17 +55,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--student", default="lenet8", help="student network (default: lenet8)")
     parser.add_argument("--dataset", default="digits", help="data set (default: digits)")
     parser.add_argument("--data", type=Path, help="folder with its files, where it is not embedded")
-    parser.add_argument("--teacher", type=Path, help="teacher's weights; the shipped digits teacher by default")
+    parser.add_argument(
+        "--teacher", type=Path, help="teacher's weights; the shipped digits teacher by default"
+    )
     parser.add_argument("--arch", help="teacher's network, unless a card beside the weights names it")
     parser.add_argument("--recipe", help=f"one of {', '.join(recipes.names())}")
     parser.add_argument("--epochs", type=int, help="another number of epochs")
-    parser.add_argument("--draws", default="batch", choices=schemes.scheme.GRANULARITIES, help="granularity of draws")
+    parser.add_argument(
+        "--draws", default="batch", choices=schemes.scheme.GRANULARITIES, help="granularity of draws"
+    )
     parser.add_argument("--temperature", type=float, default=4.0, help="T of the KL terms (default: 4)")
     parser.add_argument("--gamma", type=float, default=0.1, help="weight of the cross-entropy (default: 0.1)")
     parser.add_argument("--alpha", type=float, default=0.9, help="weight of each KL term (default: 0.9)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--out", type=Path, required=True, help="folder under which the run directory is made")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder under which the run directory is made"
+    )
     args = parser.parse_args(argv)
     keep_pages()
     if args.student not in models.names():
@@ -93,9 +99,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     paths = spec.paths(args.out)
     outcome = run_spec(spec, paths, args.device, _say)
-    print(  # noqa: T201
+    print(
         f"{spec.title}: test loss {outcome['test_loss_last']:.4f}, accuracy {outcome['acc_last']:.2%} "
-        f"after {outcome['epochs']} epochs (best {outcome['acc_best']:.2%} in epoch {outcome['epoch_best']})\n{paths.root}"
+        f"after {outcome['epochs']} epochs (best {outcome['acc_best']:.2%} in epoch {outcome['epoch_best']})\n"
+        f"{paths.root}"
     )
     return 0
 

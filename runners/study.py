@@ -1,6 +1,6 @@
 """A whole study: teachers, teacher-only measurement, students, tables, page. Running it again continues.
 
-    python -m runners.study run runners/studies/quickstart.toml --out kdstats-out/quickstart
+python -m runners.study run runners/studies/quickstart.toml --out kdstats-out/quickstart
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def teachers_of(study: StudyFile, train_set: ImageSet, paths: StudyPaths) -> dic
     return found
 
 
-def probe(study: StudyFile, paths: StudyPaths, teachers: dict[str, Network], specs: list[RunSpec], *, students: bool) -> None:
+def probe(
+    study: StudyFile, paths: StudyPaths, teachers: dict[str, Network], specs: list[RunSpec], *, students: bool
+) -> None:
     """Measures T. stddev of every scheme, unless a fitting measurement is there already.
 
     With ``students`` the schemes that need one, on the first seed's student of the first scheme; without, all
@@ -82,7 +84,10 @@ def probe(study: StudyFile, paths: StudyPaths, teachers: dict[str, Network], spe
         asked = _asked(study, network, pupil, wanted)
         if _answered(target, asked):
             continue
-        say(f"measuring {len(wanted)} scheme{'s' * (len(wanted) > 1)} with the teacher {name}" + (" and a student" if pupil else " alone"))
+        say(
+            f"measuring {len(wanted)} scheme{'s' * (len(wanted) > 1)} with the teacher {name}"
+            + (" and a student" if pupil else " alone")
+        )
         answer = evaluate_da(
             wanted,
             dataset=study.study.dataset,
@@ -157,7 +162,9 @@ def run(file: Path, study: StudyFile, out: Path, workers: int) -> int:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise UsageError(f"another process is running the study in {out}; wait for it or choose another --out") from None
+        raise UsageError(
+            f"another process is running the study in {out}; wait for it or choose another --out"
+        ) from None
     with lock:
         if file.resolve() != paths.study_toml.resolve():
             shutil.copyfile(file, paths.study_toml)
@@ -240,7 +247,9 @@ def report(out: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-m", "reports.build", str(out.resolve())], cwd=root, check=False)
     if done.returncode:
-        raise MissingError(f"the page could not be built (exit {done.returncode}); the study itself is complete in {out}")
+        raise MissingError(
+            f"the page could not be built (exit {done.returncode}); the study itself is complete in {out}"
+        )
 
 
 def status(study: StudyFile, out: Path) -> int:
@@ -257,7 +266,7 @@ def status(study: StudyFile, out: Path) -> int:
             word = f"epoch {epochs[spec.digest]}/{spec.recipe.epochs}"
         else:
             word = f"failed, see {run_paths.log}" if run_paths.log.exists() else "queued"
-        print(f"{spec.title:<48} {word}")  # noqa: T201
+        print(f"{spec.title:<48} {word}")
     return 0
 
 
@@ -266,7 +275,7 @@ def plan(study: StudyFile, out: Path, workers: int) -> int:
     paths = StudyPaths(out)
     train_set = data.load(study.study.dataset, "train", study.study.data)
     specs = make_specs(study, train_set, teachers_of(study, train_set, paths))
-    print("\n".join(cost(specs, study, out, workers).lines(study)))  # noqa: T201
+    print("\n".join(cost(specs, study, out, workers).lines(study)))
     return 0
 
 
@@ -275,7 +284,7 @@ def init(file: Path) -> int:
     if file.exists():
         raise UsageError(f"{file} exists; name another file")
     shutil.copyfile(_TEMPLATE, file)
-    print(f"{file} written. Next: python -m runners.study plan {file} --out runs/{file.stem}")  # noqa: T201
+    print(f"{file} written. Next: python -m runners.study plan {file} --out runs/{file.stem}")
     return 0
 
 
@@ -295,9 +304,15 @@ def main(argv: list[str] | None = None) -> int:
         sub.add_argument("file", type=Path, metavar="STUDY.toml", help="the study file")
         if verb == "init":
             continue
-        sub.add_argument("--out", type=Path, required=True, help="folder of the study; the same folder continues")
-        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example kd.temperature=2")
-        sub.add_argument("--workers", type=int, default=default_workers(), help="processes (default: one per core)")
+        sub.add_argument(
+            "--out", type=Path, required=True, help="folder of the study; the same folder continues"
+        )
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="for example kd.temperature=2"
+        )
+        sub.add_argument(
+            "--workers", type=int, default=default_workers(), help="processes (default: one per core)"
+        )
     args = parser.parse_args(argv)
     if args.verb == "init":
         return init(args.file)

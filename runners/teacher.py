@@ -1,6 +1,6 @@
 """Trains a teacher with plain cross-entropy and writes its weights and its card.
 
-    python -m runners.teacher --dataset cifar100 --data FOLDER --arch resnet20 --out resnet20.safetensors
+python -m runners.teacher --dataset cifar100 --data FOLDER --arch resnet20 --out resnet20.safetensors
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from runners.checkpoint import load_state, save_state
 from runners.recipes import Recipe
 
 
-def train(arch: str, train_set: ImageSet, test_set: ImageSet, recipe: Recipe, seed: int, out: Path) -> dict[str, Any]:
+def train(
+    arch: str, train_set: ImageSet, test_set: ImageSet, recipe: Recipe, seed: int, out: Path
+) -> dict[str, Any]:
     """Trains ``arch`` and writes ``out`` (safetensors) and ``out`` with the suffix ``.json`` (the card).
 
     The order of the images and their standard augmentation are functions of (seed, epoch); the state is kept
@@ -96,7 +98,9 @@ def train(arch: str, train_set: ImageSet, test_set: ImageSet, recipe: Recipe, se
             },
         )
         left = spent / (epoch + 1) * (recipe.epochs - epoch - 1)
-        _say(f"epoch {epoch + 1}/{recipe.epochs}  train loss {mean_loss:.4f}  {spent:.0f} s, about {left:.0f} s left")
+        _say(
+            f"epoch {epoch + 1}/{recipe.epochs}  train loss {mean_loss:.4f}  {spent:.0f} s, about {left:.0f} s left"
+        )
 
     result = measure(model, test_set)
     card = _card(arch, train_set, recipe, seed, result, spent)
@@ -152,8 +156,12 @@ def main(argv: list[str] | None = None) -> int:
     recipe = recipes.get(args.recipe or ("digits" if args.dataset == "digits" else "cifar-short"))
     train_set = data.load(args.dataset, "train", args.data)
     test_set = data.load(args.dataset, "test", args.data)
-    card = train(args.arch, train_set, test_set, recipe.with_epochs(args.epochs).on_this_machine(), args.seed, args.out)
-    print(f"{args.out}: {card['test_accuracy']:.2%} test accuracy, loss {card['test_loss']:.4f}, sha256 {card['sha256']}")  # noqa: T201
+    card = train(
+        args.arch, train_set, test_set, recipe.with_epochs(args.epochs).on_this_machine(), args.seed, args.out
+    )
+    print(
+        f"{args.out}: {card['test_accuracy']:.2%} test accuracy, loss {card['test_loss']:.4f}, sha256 {card['sha256']}"
+    )
     return 0
 
 

@@ -35,8 +35,8 @@ def _lines(tol: float | None) -> Iterator[Report]:
     last: Status | None = None
     said = -1
 
-    def say(status: Status) -> None:
-        width = "" if status.half_width is None else f" half_width={status.half_width:.4f}"
+    def say(status: Status, look: float | None) -> None:
+        width = "" if look is None else f" half_width={look:.4f}"
         aim = "" if tol is None else f" tol={tol:g}"
         seconds = time.perf_counter() - began
         sys.stderr.write(
@@ -49,11 +49,11 @@ def _lines(tol: float | None) -> Iterator[Report]:
         last = status
         if status.target != said:  # a look was taken and a new target set
             said = status.target
-            say(status)
+            say(status, status.half_width)
 
     yield report
     if last is not None and last.done == last.target:
-        say(last)
+        say(last, None)  # the half-width at the end is in the result; that of the last look is older
 
 
 @contextmanager

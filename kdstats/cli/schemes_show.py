@@ -111,7 +111,16 @@ def _said(parameters: dict[str, Any]) -> str:
 
 
 def save_sheet(name: str, request: SheetRequest, path: Path) -> str:
-    """Saves the contact sheet of scheme ``name`` and returns its caption.
+    """Saves the contact sheet of scheme ``name`` and returns its caption; raises as :func:`sheet_cells`."""
+    figure, facts = contact_sheet(
+        sheet_cells(name, request), schemes.record(name).label, request.dataset, request.draws, request.seed
+    )
+    save(figure, path)
+    return facts.caption()
+
+
+def sheet_cells(name: str, request: SheetRequest) -> list[Cell]:
+    """Eight training images and their views under scheme ``name``.
 
     Raises:
         UsageError: The scheme needs a student and none was given, or there is no such data set.
@@ -142,7 +151,7 @@ def save_sheet(name: str, request: SheetRequest, path: Path) -> str:
     above = (x * std + mean).clamp(0, 1)[batch.index].permute(0, 2, 3, 1).numpy()
     below = (batch.images * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     names = images.class_names
-    cells = [
+    return [
         Cell(
             original=above[i],
             view=below[i],
@@ -152,6 +161,3 @@ def save_sheet(name: str, request: SheetRequest, path: Path) -> str:
         )
         for i in range(len(below))
     ]
-    figure, facts = contact_sheet(cells, record.label, request.dataset, request.draws, request.seed)
-    save(figure, path)
-    return facts.caption()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,22 +48,28 @@ def cached(name: str, digest: str, decode: Callable[[], Arrays]) -> Arrays:
     if found is not None:
         return found
     images, labels = decode()
-    try:
+    # A full or read-only cache costs time at the next start, never the result.
+    with contextlib.suppress(OSError):
         _write(entry, images, labels)
-    except OSError:
-        # A full or read-only cache costs time at the next start, never the result.
-        pass
     return images, labels
 
 
 def _read(entry: Path) -> Arrays | None:
     try:
-        images = np.load(entry / "images.npy", allow_pickle=False)
-        labels = np.load(entry / "labels.npy", allow_pickle=False)
+        images, labels = _array(entry / "images.npy"), _array(entry / "labels.npy")
         expected = (entry / "sha256").read_text().strip()
-    except (OSError, ValueError, EOFError):
+    except (
+        Exception
+    ):  # a damaged header makes numpy's parser raise nearly anything, tokenize.TokenError included
         return None
     return (images, labels) if _checksum(images, labels) == expected else None
+
+
+def _array(file: Path) -> NDArray[Any]:
+    """One ``.npy`` array; unlike ``np.load`` it takes no archives, which fail in ways of their own."""
+    with file.open("rb") as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _write(entry: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

@@ -34,7 +34,7 @@ class ConvergenceFacts:
     def caption(self) -> str:
         """The caption, every number taken from the fields."""
         return (
-            f"T. stddev as estimated from the first batches of the probe, up to all {self.batches} (log "
+            f"T. stddev as estimated from the first batches of the probe, up to all {self.batches:,} (log "
             "scale). Bands: "
             f"{100 * self.confidence:g} % intervals. Points along a line share batches and are not "
             "independent."
@@ -85,10 +85,15 @@ def _limits(ax: Axes, paths: Mapping[str, Path]) -> None:
 
 
 def _batch_ticks(ax: Axes, start: float, end: float) -> None:
-    steps = [m * 10**e for e in range(7) for m in (1, 2, 5)]
-    inside = [step for step in steps if 0.95 * start <= step <= 1.02 * end]
-    while len(inside) > 6:
-        inside = inside[::-2][::-1]
+    for multiples in (
+        (1, 2, 5),
+        (1, 3),
+        (1,),
+    ):  # evenly spaced to the eye on a log scale, the finest that fits
+        steps = [m * 10**e for e in range(8) for m in multiples]
+        inside = [step for step in steps if 0.95 * start <= step <= 1.02 * end]
+        if len(inside) <= 6:
+            break
     ax.set_xticks(inside)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -129,6 +129,14 @@ def save_weights(
     try:
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         save_file(tensors, temp, metadata={"kdstats": json.dumps(dict(metadata or {}), sort_keys=True)})
+        # The format's writer makes the file readable by its owner alone; a package's weights are for everyone.
+        temp.chmod(0o666 & ~_umask())
         os.replace(temp, file)
     finally:
         temp.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -155,7 +155,7 @@ def protocol(document: Document) -> str:
             f"(originals computed once for all schemes)"
         )
     return (
-        f"efficient, until ±{100 * shared['tol']:.3g} % at {level}: {shared['batches']} batches "
+        f"efficient, until ±{100 * shared['tol']:.3g} % at {level}: {shared['batches']:,} batches "
         f"(originals computed once for all schemes)"
     )
 

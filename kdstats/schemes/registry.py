@@ -109,9 +109,7 @@ def record(name: str) -> SchemeRecord:
     key = name.strip().lower().replace("-", "_")
     key = _ALIASES.get(key, key)
     if key not in _RECORDS:
-        raise unknown(
-            "scheme", name, [*_RECORDS, *_ALIASES], f"`kdstats schemes list` shows all {len(_RECORDS)}."
-        )
+        raise unknown("scheme", key, _RECORDS, f"`kdstats schemes list` shows all {len(_RECORDS)}.")
     return _RECORDS[key]
 
 

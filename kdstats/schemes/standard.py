@@ -33,16 +33,21 @@ class StandardAugmentation:
         self.flip = found["flip"] is not None
 
     def apply(self, images: Tensor, sample_id: Tensor, seed: int, epoch: int) -> Tensor:
-        """New uint8 images of the same shape ``[B, channels, H, W]``."""
+        """New uint8 images of the same shape ``[B, channels, H, W]``.
+
+        Raises:
+            UsageError: The padding is more than half the image size.
+        """
+        if 2 * self.padding > min(images.shape[2:]):
+            raise UsageError(
+                f"standard augmentation {self.name} pads {self.padding} pixels around images of "
+                f"{images.shape[3]}x{images.shape[2]}; at most half the image size makes sense"
+            )
         u = uniforms("sample", sample_id, 3, generator(seed, "base", epoch))
         out = images
         if self.padding:
             top, left = (integers(u[:, i], 0, 2 * self.padding) for i in (0, 1))
             out = crop_at(out, top, left, self.padding, torch.zeros(1, 1, 1, 1, dtype=images.dtype))
         if self.flip:
-            out = (
-                flip_where(out, u[:, 2] < 0.5)
-                if len(out) > 1
-                else (out.flip(3) if bool(u[0, 2] < 0.5) else out)
-            )
+            out = flip_where(out, u[:, 2] < 0.5)
         return out

@@ -115,6 +115,8 @@ def evaluate_da(
         raise UsageError(f"a batch holds at least 2 images, not {batch_size}")
     if pools is not None and pools < 5:
         raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
+    if seed < 0:
+        raise UsageError(f"a seed is 0 or more, not {seed}")
     names = _names(scheme, all_schemes)
     keep_pages()
     where = pick_device(device)

@@ -25,7 +25,9 @@ class KD:
         if not (self.teacher_t > 0 and self.student_t > 0):
             raise UsageError(f"temperatures are positive, not {self.teacher_t} and {self.student_t}")
 
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor | None = None
+    ) -> Tensor:
         """Mean loss over the batch from logits ``[B, C]``; labels are not used."""
         if teacher_logits is None:
             raise UsageError("the objective kd needs the teacher's logits")

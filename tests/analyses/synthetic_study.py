@@ -89,7 +89,7 @@ def make_study(
         teacher, student = pair.split("/")
         for scheme in schemes:
             level = 0.35 + slope * t[scheme] + scatter * draw.standard_normal()
-            own = []
+            own, every = [], []
             for seed in seeds:
                 loss = level + noise * draw.standard_normal()
                 entropy = 0.9 + 40 * (0.0038 - t[scheme])
@@ -100,11 +100,16 @@ def make_study(
                     teacher, student, scheme, seed, loss, t[scheme], entropy, epochs, draw, out, covariance
                 )
                 runs.append(row)
+                every.append(row)
                 own += [] if out else [row]
                 if curves:
                     _curve(paths, row, epochs, draw)
-            if own:
-                study.append(_study(own, t[scheme], draw))
+            if every:
+                line = _study(own or every, t[scheme], draw)
+                if not own:  # what a mean over no run leaves
+                    line |= {name: math.nan for name, value in line.items() if isinstance(value, float)}
+                    line |= {"t_stddev": t[scheme], "seeds": 0}
+                study.append(line)
         if documents:
             alone = [s for s in schemes if s != "cutmix_pick_student"]
             _document(paths, teacher, None, alone, t)

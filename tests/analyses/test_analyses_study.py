@@ -99,7 +99,7 @@ def test_last_and_best_are_never_mixed(tmp_path: Path) -> None:
 def test_tables_that_contradict_each_other(tmp_path: Path) -> None:
     root = make_study(tmp_path / "s", curves=False)
     rewrite(root, "study", lambda f: f.assign(test_loss=f["test_loss"] * 1.01))
-    with pytest.raises(CheckError, match="the mean over runs.parquet"):
+    with pytest.raises(CheckError, match=r"the mean over runs\.parquet"):
         load_study(root, seed=0)
 
 
@@ -123,7 +123,10 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "match"),
-    [("definition", {"batch_size": 128}, "batch_size 64 and 128"), ("teacher", {"sha256": "00" * 32}, "sha256")],
+    [
+        ("definition", {"batch_size": 128}, "batch_size 64 and 128"),
+        ("teacher", {"sha256": "00" * 32}, "sha256"),
+    ],
 )
 def test_unlike_measurements_are_refused(tmp_path: Path, key: str, value: dict[str, Any], match: str) -> None:
     root = make_study(tmp_path / "s", curves=False)

@@ -14,6 +14,8 @@ from kdstats import models, schemes
 from kdstats.cli import main
 from kdstats.console import run_program
 
+COMMANDS = [["schemes", "list"], ["schemes", "show", "cutmix"], ["datasets"], ["models"]]
+
 
 @pytest.fixture
 def run(capsys, monkeypatch):
@@ -25,7 +27,7 @@ def run(capsys, monkeypatch):
     return program
 
 
-@pytest.mark.parametrize("command", [["schemes", "list"], ["schemes", "show", "cutmix"], ["datasets"], ["models"]])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("fmt", ["table", "json", "csv", "md", "latex"])
 def test_formats(run, command, fmt):
     code, out, err = run(*command, "--format", fmt)
@@ -40,7 +42,7 @@ def test_formats(run, command, fmt):
         assert out.startswith({"md": "| ", "latex": r"\begin{tabular}"}.get(fmt, "name"))
 
 
-@pytest.mark.parametrize("command", [["schemes", "list"], ["schemes", "show", "cutmix"], ["datasets"], ["models"]])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_format_is_refused(run, command):
     code, out, err = run(*command, "--format", "yaml")
     assert (code, out) == (2, "")
@@ -79,7 +81,24 @@ def test_every_scheme_can_be_shown_and_drawn(run, tmp_path, name):
         assert np.asarray(image.convert("L")).std() > 20
 
 
-def test_the_sheet_shows_what_the_scheme_makes():
+def test_the_sheet_holds_originals_and_their_views():
+    from kdstats.cli.schemes_show import SheetRequest, sheet_cells
+
+    request = SheetRequest("digits", None, None, None, None, None, "sample", 0)
+    same = sheet_cells("identity", request)
+    assert len(same) == 8
+    for cell in same:
+        np.testing.assert_allclose(cell.view, cell.original, atol=1e-6)
+        assert cell.target() == cell.label
+    mixed = sheet_cells("cutmix", request)
+    for cell, plain in zip(mixed, same, strict=True):
+        np.testing.assert_array_equal(cell.original, plain.original)
+        unlike = np.abs(cell.view - cell.original).max(axis=2) > 1e-4
+        assert unlike.mean() <= 1 - cell.lam + 1e-6  # the box of the partner and nothing outside it
+    assert any((np.abs(cell.view - cell.original) > 1e-4).any() for cell in mixed)
+
+
+def test_the_sheet_draws_what_it_is_given():
     from kdstats.figures.contact_sheet import Cell, contact_sheet
 
     black, white = np.zeros((8, 8, 1), np.float32), np.ones((8, 8, 3), np.float32)
@@ -90,8 +109,8 @@ def test_the_sheet_shows_what_the_scheme_makes():
     assert all(float(np.asarray(ax.images[0].get_array()).min()) == 1 for ax in below)
     assert [ax.get_xlabel() for ax in below] == ["λ = 0.25\none\n+ two", r"\$x"]
     assert facts.caption() == (
-        "mix on 2 training images of digits (one draw per batch, seed 3): originals above, views below, under each "
-        "view λ and class of both images."
+        "mix on 2 training images of digits (one draw per batch, seed 3): originals above, views below, "
+        "under each view λ and class of both images."
     )
 
 

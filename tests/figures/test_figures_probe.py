@@ -70,7 +70,9 @@ def test_components_stack_to_both_sides_and_add_up():
         values = list(result["components"].values())
         bars = [p for p in ax.patches if abs(p.get_y() + p.get_height() / 2 - row) < 1e-9]
         assert [bar.get_width() for bar in bars] == pytest.approx([v * scale for v in values])
-        assert max(bar.get_x() + bar.get_width() for bar in bars[:3]) == pytest.approx(sum(values[:3]) * scale)
+        assert max(bar.get_x() + bar.get_width() for bar in bars[:3]) == pytest.approx(
+            sum(values[:3]) * scale
+        )
         assert bars[3].get_x() == pytest.approx(0)
         assert ax.lines[row].get_xdata() == pytest.approx([sum(values) * scale] * 2)
         assert f"{result['design_effect']:.2f} · {result['effective_inputs']:.0f}" in ax.texts[row].get_text()

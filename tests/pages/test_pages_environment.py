@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from kdstats.errors import UsageError
 from kdstats.pages.environment import data_uri, embed_svg, make_environment
 
-REQUIRED = "{% block title %}t{% endblock %}{% block lead %}{% endblock %}{% block body %}{{ text }}{% endblock %}"
+REQUIRED = (
+    "{% block title %}t{% endblock %}{% block lead %}{% endblock %}{% block body %}{{ text }}{% endblock %}"
+)
 
 
 def drawing() -> Figure:
@@ -45,7 +47,9 @@ def test_ids_of_two_drawings_never_meet_and_every_reference_is_kept():
 
 def test_a_drawing_is_one_element_that_scales_and_says_what_it_shows():
     svg = embed_svg(drawing(), "one", 'a "line" <b>')
-    assert svg.startswith('<svg class="plot" viewBox="0 0 144 144" role="img" aria-label="a &#34;line&#34; &lt;b&gt;">')
+    assert svg.startswith(
+        '<svg class="plot" viewBox="0 0 144 144" role="img" aria-label="a &#34;line&#34; &lt;b&gt;">'
+    )
     assert svg.rstrip().endswith("</svg>")
     assert "http" not in svg
     assert "<?xml" not in svg
@@ -89,6 +93,8 @@ def test_an_undefined_name_or_a_missing_block_is_an_error(tmp_path):
 
 
 def test_the_package_itself_loads_nothing():
-    code = "import sys, kdstats.pages; print([m for m in ('jinja2', 'matplotlib', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, kdstats.pages; print([m for m in ('jinja2', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -21,7 +21,7 @@ def page(document, convergence):
 
 
 class _Reader(HTMLParser):
-    void = frozenset("meta link br img input hr".split())
+    void = frozenset(("meta", "link", "br", "img", "input", "hr"))
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -100,7 +100,9 @@ def test_names_are_escaped_everywhere(document, convergence):
     for result in document["results"]:
         if result["scheme"] == "mixup":
             result["scheme"] = evil
-    document["comparisons"] = [{**c, "a": evil if c["a"] == "mixup" else c["a"]} for c in document["comparisons"]]
+    document["comparisons"] = [
+        {**c, "a": evil if c["a"] == "mixup" else c["a"]} for c in document["comparisons"]
+    ]
     document["lowest"][evil] = document["lowest"].pop("mixup")
     convergence[evil] = convergence.pop("mixup")
     page = render(document, convergence, reproduce="kdstats '<b>'", worth="<i>")
@@ -144,7 +146,9 @@ def test_in_a_browser(page, browser, tmp_path, dark):
         assert browser.get_log("browser") == []
         assert browser.execute_script("return window.innerWidth") == width
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-        assert browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        assert browser.execute_script(
+            "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+        )
         drawn = browser.execute_script(
             "return [...document.querySelectorAll('svg.plot')].map(s => [s.getBoundingClientRect().width, "
             "s.getBBox().width > 0, [...s.querySelectorAll('use')].every(u => "

@@ -5,7 +5,9 @@ import pytest
 from kdstats.pages import evaluate_da_facts as facts
 
 
-def made(parts: dict[str, tuple[float, float, float, float]], relative=(-0.1, -0.12, -0.08), **changes) -> dict:
+def made(
+    parts: dict[str, tuple[float, float, float, float]], relative=(-0.1, -0.12, -0.08), **changes
+) -> dict:
     """A document of which only what the sentences need is there."""
     keys = ("var_original", "var_augmented", "cov_views", "cov_cross")
     rows = [
@@ -29,7 +31,7 @@ def made(parts: dict[str, tuple[float, float, float, float]], relative=(-0.1, -0
             {"a": n, "relative": middle, "relative_low": low, "relative_high": high, "low": low, "high": high}
             for n in names
         ],
-        "lowest": {name: 0.5 for name in parts} | {names[0]: 0.9996} if names else {"identity": 1.0},
+        "lowest": dict.fromkeys(parts, 0.5) | {names[0]: 0.9996} if names else {"identity": 1.0},
         "definition": {"protocol": "efficient"},
         "shared": {"tol": 0.02},
         **changes,
@@ -99,8 +101,8 @@ def test_numbers_as_people_write_them():
 
 def test_the_worth_is_computed_from_the_published_panels(monkeypatch):
     assert facts.worth(0) == (
-        "What this has been worth: lowest T. stddev was the best scheme in 9 of 10 published panels; on ImageNet it "
-        "cost 0.015–0.024 nats."
+        "What this has been worth: lowest T. stddev was the best scheme in 9 of 10 published panels; "
+        "on ImageNet it cost 0.015–0.024 nats."
     )
     from kdstats.association import worth
 

@@ -49,7 +49,10 @@ def file(tmp_path):
 
 
 def _weights(out):
-    return {p.parent.parent.parent.name + p.parent.parent.name: p.read_bytes() for p in out.rglob("last.safetensors")}
+    return {
+        p.parent.parent.parent.name + p.parent.parent.name: p.read_bytes()
+        for p in out.rglob("last.safetensors")
+    }
 
 
 def test_a_study_ends_continues_and_isolates_a_failure(file, tmp_path):
@@ -68,7 +71,9 @@ def test_a_study_ends_continues_and_isolates_a_failure(file, tmp_path):
     assert study["t_stddev"].between(0.001, 0.1).all()
     assert study["test_loss_sd"].notna().all()
     runs = read_runs(out)
-    assert runs.groupby("scheme")["test_loss_last"].mean()["cutmix"] == pytest.approx(study.test_loss["cutmix"])
+    assert runs.groupby("scheme")["test_loss_last"].mean()["cutmix"] == pytest.approx(
+        study.test_loss["cutmix"]
+    )
     card = json.loads((out / "study.json").read_text())
     assert card["runs"] == {"planned": 6, "done": 6, "failed": []}
 
@@ -103,7 +108,9 @@ def test_killed_workers_and_a_killed_driver_lose_nothing(tmp_path):
     assert _call(file, calm).returncode == 0
 
     def begin():
-        return subprocess.Popen(_command(file, rough), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            _command(file, rough), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
 
     def workers(driver):
         children = psutil.Process(driver.pid).children(recursive=True)
@@ -134,7 +141,7 @@ def test_killed_workers_and_a_killed_driver_lose_nothing(tmp_path):
 
     assert _call(file, rough).returncode == 0
     assert _weights(rough) == _weights(calm)
-    assert not [p for p in rough.rglob("*.tmp")]
+    assert not list(rough.rglob("*.tmp"))
 
 
 def test_two_drivers_at_once_are_told_apart(file, tmp_path):

@@ -47,7 +47,7 @@ def theirs(x: torch.Tensor, made: Dictated, monkeypatch: pytest.MonkeyPatch) -> 
     steps = made._policies[made.sub]
     # torch.rand is asked once per operation for "does it act", and once more for the sign where there is one.
     answers: list[float] = []
-    for (name, probability, level), act, negative in zip(steps, made.act, made.negative, strict=True):
+    for (name, _, level), act, negative in zip(steps, made.act, made.negative, strict=True):
         answers.append(0.0 if act else 1.0)
         if act and level is not None and made._AUGMENTATION_SPACE[name][1]:
             answers.append(0.0 if negative else 1.0)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from kdstats import data
+from kdstats.errors import MissingError, UsageError
+
+
+def test_splits_are_sklearns_images():
+    bunch = load_digits()
+    train, test = data.load("digits"), data.load("digits", "test")
+    assert (len(train), len(test)) == (1280, 517)
+    ids = torch.cat([train.sample_id, test.sample_id])
+    assert torch.equal(ids.sort().values, torch.arange(1797))
+    for part in (train, test):
+        assert part.images.shape[1:] == (1, 8, 8)
+        assert part.images.dtype == torch.uint8
+        assert np.array_equal(part.labels.numpy(), bunch.target[part.sample_id.numpy()])
+        grey = part.images[:, 0].double().numpy() / 255 * 16
+        assert np.abs(grey - bunch.images[part.sample_id.numpy()]).max() < 0.04
+        assert (part.classes, part.channels, part.img_size, part.base) == (10, 1, 8, "crop1")
+        assert min(torch.bincount(part.labels)) > 0.08 * len(part)
+    assert torch.equal(train.images, data.load("digits").images)
+    assert train.digest == test.digest
+
+
+def test_card_constants_normalise_the_training_images():
+    # The card's 0.3053 and 0.3760 are those of all 1,797 images before they were spread over 0…255.
+    train = data.load("digits")
+    values = train.images.double() / 255
+    assert train.mean[0] == pytest.approx(float(values.mean()), abs=5e-4)
+    assert train.std[0] == pytest.approx(float(values.std(correction=0)), abs=5e-4)
+    normal = train.normalise(train.images)
+    assert normal.dtype == torch.float32
+    assert abs(float(normal.mean())) < 1e-3
+    assert float(normal.std()) == pytest.approx(1, abs=2e-3)
+    assert torch.allclose(normal, ((values - train.mean[0]) / train.std[0]).float(), atol=1e-6)
+
+
+def test_names_and_what_is_refused():
+    assert data.names() == ["digits", "cifar100"]
+    with pytest.raises(UsageError, match=r"'digits'.*kdstats datasets"):
+        data.load("digit")
+    with pytest.raises(UsageError, match="split.*'train'"):
+        data.load("digits", "trian")
+    with pytest.raises(UsageError, match="embedded"):
+        data.load("digits", "train", "somewhere")
+
+
+def test_head_and_impossible_sets():
+    train = data.load("digits")
+    assert torch.equal(train.head(5).sample_id, train.sample_id[:5])
+    for n in (0, -1, 1281):
+        with pytest.raises(UsageError, match="1280 images"):
+            train.head(n)
+    bad = {
+        "uint8": {"images": train.images.float()},
+        "1280 images, 3 labels": {"labels": train.labels[:3]},
+        "1279 sample ids": {"sample_id": train.sample_id[1:]},
+        "a label lies outside 0…8": {"class_names": tuple("012345678")},
+        "2 means": {"mean": (0.1, 0.2)},
+    }
+    for message, change in bad.items():
+        with pytest.raises(MissingError, match=message):
+            replace(train, **change)
+    for label in (-1, 10):
+        labels = train.labels.clone()
+        labels[7] = label
+        with pytest.raises(MissingError, match="outside"):
+            replace(train, labels=labels)
+
+
+def test_to_a_device():
+    train = data.load("digits").head(3)
+    assert torch.equal(train.to("cpu").images, train.images)
+    if torch.cuda.is_available():
+        assert train.to("cuda").labels.device.type == "cuda"

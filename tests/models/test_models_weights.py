@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kdstats import models
+from kdstats.errors import MissingError
+from kdstats.models import load_weights, read_state_dict, save_weights
+
+
+def net(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return models.build("lenet8", 10, 8, 1)
+
+
+def same(a: torch.nn.Module, state: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(v, state[k]) for k, v in a.state_dict().items())
+
+
+def test_round_trip(tmp_path):
+    made = net()
+    save_weights(made, tmp_path / "sub" / "w.safetensors", {"scheme": "cutmix"})
+    other = net(1)
+    load_weights(other, tmp_path / "sub" / "w.safetensors")
+    assert same(other, made.state_dict())
+    assert [p.name for p in (tmp_path / "sub").iterdir()] == ["w.safetensors"]
+    assert b"cutmix" in (tmp_path / "sub" / "w.safetensors").read_bytes()[:2000]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "shape", ["bare", "model", "state_dict", "net", "model_state_dict", "module.", "wrapped module."]
+)
+def test_shapes_of_old_checkpoints(tmp_path, shape, legacy):
+    state = net().state_dict()
+    content = {
+        "bare": state,
+        "module.": {f"module.{k}": v for k, v in state.items()},
+        "wrapped module.": {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}},
+    }.get(shape, {"epoch": 240, "accuracy": 0.7, shape: state, "optimizer": {"lr": 0.1}})
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    other = net(1)
+    load_weights(other, tmp_path / "w.pth")
+    assert same(other, state)
+
+
+def test_counters_of_very_old_checkpoints_may_be_missing(tmp_path):
+    state = {k: v for k, v in net().state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "w.pth")
+    other = net(1)
+    load_weights(other, tmp_path / "w.pth")
+    assert all(torch.equal(other.state_dict()[k], v) for k, v in state.items())
+
+
+def test_misfits_name_keys_and_shapes(tmp_path):
+    state = net().state_dict()
+
+    def refused(change: dict[str, torch.Tensor | None]) -> str:
+        content = {k: v for k, v in {**state, **change}.items() if v is not None}
+        torch.save(content, tmp_path / "w.pth")
+        target = net(1)
+        before = {k: v.clone() for k, v in target.state_dict().items()}
+        with pytest.raises(MissingError) as caught:
+            load_weights(target, tmp_path / "w.pth")
+        assert same(target, before), "half of the weights were loaded"
+        assert "w.pth" in str(caught.value)
+        return str(caught.value)
+
+    text = refused({"fc.weight": torch.zeros(100, 64), "bn1.bias": None, "extra.weight": torch.zeros(1)})
+    assert "fc.weight is [100, 64], expected [10, 64]" in text
+    assert "missing bn1.bias" in text
+    assert "unexpected extra.weight" in text
+    assert "--arch" in text
+    many = refused({k: None for k in list(state)[:6] if "num_batches" not in k})
+    assert "and 2 more" in many
+    assert "NaN or infinite weights in fc.bias" in refused({"fc.bias": torch.full((10,), float("nan"))})
+    assert "bn2.running_var" in refused({"bn2.running_var": torch.full((16,), float("inf"))})
+
+
+class Evil:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("form", ["pickle", "zip", "legacy"])
+def test_a_malicious_pickle_is_refused_without_running(tmp_path, form):
+    marker, file = tmp_path / "it ran", tmp_path / "w.pth"
+    content = {"model": net().state_dict(), "hook": Evil(marker)}
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(MissingError, match="would have to run code"):
+            load_weights(net(), file)
+    assert not marker.exists()
+    # The same file does run where pickle is trusted: the refusal above is not for want of danger.
+    if form == "pickle":
+        pickle.loads(file.read_bytes())
+    else:
+        torch.load(file, weights_only=False)
+    assert marker.exists()
+
+
+def test_a_whole_pickled_module_is_refused(tmp_path):
+    torch.save(net(), tmp_path / "w.pth")
+    with pytest.raises(MissingError, match="would have to run code"):
+        read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello, this is a text file\n" * 20, b"\x80\x02", bytes(1000), b"PK\x03\x04" + bytes(60)],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_files_that_hold_no_weights(tmp_path, suffix, content):
+    file = tmp_path / f"w{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(MissingError, match=rf"w{suffix}") as caught:
+        read_state_dict(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_objects_are_no_state_dicts(tmp_path):
+    for i, content in enumerate(([1, 2], {}, {"a": 1}, {"model": {"a": 1}}, torch.zeros(3))):
+        torch.save(content, tmp_path / f"{i}.pth")
+        with pytest.raises(MissingError, match="holds no state dict"):
+            read_state_dict(tmp_path / f"{i}.pth")
+    with pytest.raises(MissingError, match=rf"no weights file at {tmp_path}/nowhere"):
+        read_state_dict(tmp_path / "nowhere.pth")
+    with pytest.raises(MissingError, match="no weights file"):
+        read_state_dict(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_no_damage_ends_in_a_traceback(tmp_path, form):
+    good, file = tmp_path / "good", tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
+    if form == "safetensors":
+        save_file(net().state_dict(), good)
+    else:
+        torch.save(net().state_dict(), good, _use_new_zipfile_serialization=form == "zip")
+    whole, refused = good.read_bytes(), 0
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(250):
+            damaged = bytearray(whole[: rng.integers(len(whole))] if i % 5 == 0 else whole)
+            for at in rng.integers(0, max(1, min(len(damaged), 800)), 4):
+                damaged[at : at + 1] = bytes([rng.integers(256)])
+            file.write_bytes(bytes(damaged))
+            try:
+                read_state_dict(file)
+            except MissingError as error:
+                assert file.name in str(error)
+                refused += 1
+    assert refused > 100
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / "w.safetensors"
+    save_weights(net(), file)
+    before = file.read_bytes()
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_weights(net(1), file)
+    assert file.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nothing_in_the_room_can_run_a_pickle():
+    source = Path(sys.modules["kdstats.models.weights"].__file__).read_text()
+    assert source.count("torch.load(") == 1
+    assert "weights_only=True" in source
+    assert "weights_only=False" not in source
+    assert "pickle.load" not in source
+    found = subprocess.run(
+        [
+            "grep",
+            "-rlE",
+            r"pickle\.load|torch\.load\(|weights_only=False",
+            str(Path(models.__file__).parents[1]),
+            "--include=*.py",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [Path(f).name for f in found.stdout.split()] == ["weights.py"]

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kdstats import data, schemes
+from kdstats.errors import CheckError, UsageError
+from kdstats.schemes import PixelSpace
+from kdstats.schemes.keys import view_generator
+from kdstats.schemes.standard import StandardAugmentation
+from kdstats.teacher.evaluate import evaluate_da, pick_device
+from kdstats.teacher.load import Network, load_network
+from kdstats.teacher.probe import Probe
+
+CPU = torch.device("cpu")
+
+
+def shipped() -> Network:
+    return load_network(None, None, data.load("digits"), CPU)
+
+
+def probe(
+    names: list[str], network: Network | None = None, student: Network | None = None, draws: str = "batch"
+) -> Probe:
+    train = data.load("digits")
+    space = PixelSpace(train.mean, train.std)
+    running = {n: schemes.get(n, draws=draws, space=space) for n in names}
+    return Probe(train, running, network or shipped(), student, StandardAugmentation("crop1"), 64, seed=0)
+
+
+def advance(made: Probe, steps: int, *, drop_last: bool = True) -> None:
+    batches = made.batches(drop_last=drop_last)
+    for _ in range(steps):
+        made.step(*next(batches))
+
+
+class Poisoned(nn.Module):
+    """NaN (or infinity) for one image, recognised by its pixels."""
+
+    def __init__(
+        self, inner: nn.Module, victim: Callable[[Tensor], Tensor], value: float = float("nan")
+    ) -> None:
+        super().__init__()
+        self.inner, self.victim, self.value = inner, victim, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.inner(x).clone()
+        out[self.victim(x)] = self.value
+        return out
+
+
+def poisoned(value: float = float("nan")) -> tuple[Network, int]:
+    """A teacher that fails on one digit of the training set whatever the crop does to it; and that digit's id."""
+    train, good = data.load("digits"), shipped()
+    totals = train.images.flatten(1).long().sum(1)
+    row = int(totals.argmax())  # the brightest digit: the test asks for nearly its brightness
+    mean, std = train.mean[0], train.std[0]
+    limit = float(totals[row]) - 1
+
+    def victim(x: Tensor) -> Tensor:
+        return ((x * std + mean) * 255).flatten(1).sum(1) > limit
+
+    network = Network(Poisoned(good.model, victim, value), "poisoned", "resnet8", "", Path("poisoned"))
+    return network, row
+
+
+def test_a_probe_leaves_the_teacher_as_it_was():
+    network = shipped()
+    before = {k: v.clone() for k, v in network.model.state_dict().items()}
+    made = probe(["cutmix_pick_teacher", "autoaugment"], network)
+    advance(made, 3)
+    made.spread(100, 50)
+    after = network.model.state_dict()
+    assert any("running_mean" in k for k in before)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not network.model.training
+    assert not any(p.requires_grad for p in network.model.parameters())
+
+
+@pytest.mark.parametrize("draws", ["batch", "sample"])
+@pytest.mark.parametrize("name", ["cutmix_pick_teacher", "cutmix_pick_dissimilarity"])
+def test_remembered_scores_are_those_of_a_fresh_pass(name, draws):
+    made = probe([name], draws=draws)
+    advance(made, 4)
+    network = shipped()
+    batches = made.batches(drop_last=True)
+    for j in range(4):
+        epoch, step, at = next(batches)
+        x = made.original(at, epoch)
+        view = made.schemes[name].apply(
+            x,
+            made.images.labels[at],
+            made.images.sample_id[at],
+            generator=view_generator(0, draws, epoch, step),
+            teacher=network.logits,
+        )
+        fresh = torch.softmax(network.logits(view.images), 1).double().mean(0).numpy()
+        np.testing.assert_allclose(made.tallies[name].means[j], fresh, atol=1e-6)
+    # Pools of 2 · 64 were scored once (and the 64 originals where the criterion looks at them), never again.
+    per_step = 128 + (64 if name.endswith("dissimilarity") else 0)
+    assert made.tallies[name].forwards == 4 * per_step
+
+
+def test_picking_by_a_student_asks_the_teacher_about_the_picked_only():
+    made = probe(["cutmix_pick_student"], student=shipped())
+    advance(made, 2)
+    assert made.tallies["cutmix_pick_student"].forwards == 2 * 64
+
+
+def test_batches_are_epochs_without_replacement():
+    made = probe(["identity"])
+    made.batch_size = 300
+    for drop_last, sizes in ((False, [300] * 4 + [80]), (True, [300] * 4)):
+        batches = made.batches(drop_last=drop_last)
+        for epoch in range(2):
+            seen = [next(batches) for _ in sizes]
+            assert [len(at) for _, _, at in seen] == sizes
+            assert [e for e, _, _ in seen] == [epoch] * len(sizes)
+            assert [s for _, s, _ in seen] == list(range(len(sizes)))
+            everything = torch.cat([at for _, _, at in seen])
+            assert len(everything.unique()) == len(everything)
+
+
+def test_spread_against_all_images():
+    made = probe(["identity"])
+    found = made.spread(1280, 1280)
+    network, p = shipped(), {}
+    for epoch in (-1, -2):
+        x = made.original(torch.arange(1280), epoch)
+        p[epoch] = torch.softmax(network.logits(x), 1).double().numpy()
+    np.testing.assert_allclose(found.total, p[-1].var(0, ddof=1), rtol=1e-5)
+    linked = np.mean([np.cov(p[-1][:, c], p[-2][:, c])[0, 1] for c in range(10)])
+    assert found.between == pytest.approx(linked / np.mean([p[e].var(0, ddof=1).mean() for e in p]), rel=1e-4)
+    assert found.exact
+    assert not made.spread(1279, 100).exact
+    assert made.forwards == 2560 + 1379
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_teacher_that_produces_nan_is_named_with_the_sample(value):
+    network, row = poisoned(value)
+    train = data.load("digits")
+    made = probe(["flip"], network)
+    made.base = StandardAugmentation("none")
+    sample = int(train.sample_id[row])
+    with pytest.raises(CheckError, match=rf"NaN or infinite for samples \[{sample}\]"):
+        advance(made, 20)
+    # The pass over the originals looks too: there the sample must not vanish in a mean.
+    with pytest.raises(CheckError, match=rf"samples \[{sample}\]"):
+        made.spread(1280, 100)
+
+
+def test_nan_on_views_is_found_as_well():
+    good = shipped()
+    network = Network(
+        Poisoned(good.model, lambda x: x.flatten(1).std(1) < 0.3), "p", "resnet8", "", Path("p")
+    )
+    made = probe(["cutmix"], network)
+
+    class Flat(schemes.Scheme):
+        def _draw(self, images, sample_id, gen):
+            return schemes.Draw(self.name)
+
+        def _render(self, images, draw):
+            return torch.zeros_like(images)
+
+    made.schemes = {"cutmix": Flat("cutmix")}
+    with pytest.raises(CheckError, match="64 in a batch"):
+        advance(made, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 257}, "fewer than one pool"),
+        ({"batch_size": 5000}, "fewer than one pool"),
+        ({"batch_size": 1}, "at least 2 images"),
+        ({"pools": 4}, "at least 5 pools"),
+        ({"tol": 0}, "tolerance"),
+        ({"confidence": 95}, "confidence"),
+        ({"protocol": "wang2021"}, "'wang2022'"),
+        ({"draws": "images"}, "granularity"),
+        ({"base": "crop"}, "standard augmentation"),
+        ({"dataset": "digit"}, "'digits'"),
+        ({"data_path": "/nowhere"}, "embedded"),
+        ({"device": "tpu9"}, "device"),
+        ({"scheme": "cutmx"}, "'cutmix'"),
+        ({"scheme": []}, "name a scheme"),
+        ({"scheme": "cutmix_pick_student"}, "--student"),
+        ({"all_schemes": True}, "not both"),
+    ],
+)
+def test_senseless_options(options, message):
+    with pytest.raises(UsageError, match=message):
+        evaluate_da(**{"scheme": "cutmix", **options})
+
+
+def test_largest_batch_that_fits():
+    found = evaluate_da("cutmix", batch_size=256, pools=5)
+    assert len(found.epoch) == 25
+    assert found.results[0].t_stddev.low > 0
+
+
+def test_all_schemes_skip_what_needs_a_student_and_say_so():
+    found = evaluate_da(all_schemes=True, protocol="wang2022", pools=5)
+    assert len(found.results) == 8
+    assert "--student" in found.skipped["cutmix_pick_student"]
+    assert {r.scheme for r in found.results} | set(found.skipped) == set(schemes.PUBLISHED_NINE)
+    ranking = [r.t_stddev.value for r in found.ranking()]
+    assert ranking == sorted(ranking)
+    assert len(found.frame()) == 8
+
+
+def test_devices():
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(UsageError, match="no device cuda:99"):
+        pick_device("cuda:99")
