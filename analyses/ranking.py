@@ -40,7 +40,7 @@ class PairRanking:
         f: F of "all means are equal".
         p_equal: Its p-value.
         p_spread: p of "all schemes spread alike over seeds" (Bartlett); NaN where it cannot be tested.
-        df: Degrees of freedom of the pooled variance.
+        df: Degrees of freedom behind the comparison of schemes.
         pooled_sd: Pooled standard deviation over seeds.
     """
 
@@ -240,6 +240,6 @@ def _rank(
         f=f,
         p_equal=p_equal,
         p_spread=found.equal_spread(),
-        df=found.df,
+        df=found.residual_df,
         pooled_sd=math.sqrt(found.variance),
     )

@@ -1,9 +1,11 @@
 """What the seeds of one pair say about the means of its schemes.
 
-Assumption, stated wherever these numbers are printed: within a scheme, the test loss over seeds is normal
-with the same variance in all schemes of a pair, and seeds are independent. With three seeds a scheme has two
-degrees of freedom of its own, the pool of nine has eighteen. Seeds are shared by the schemes; where that
-makes their losses rise and fall together, differences are surer than stated here, not less sure.
+Assumption, stated wherever these numbers are printed: the test loss of a run is the mean of its scheme, plus an
+effect of its seed, plus a normal residual with the same variance for all schemes of a pair. A seed fixes
+initialisation, image order and standard augmentation for every scheme, so its effect is common to them: it
+cancels in differences between schemes (a randomised block design; Montgomery, "Design and Analysis of
+Experiments", chapter 4), while the interval of a single mean keeps it. Where schemes do not have the same
+seeds, nothing cancels and the variance within schemes is used for both.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class Seeds:
         n: Seeds.
         variance: Pooled within-scheme variance, nats²; NaN when no scheme has two seeds.
         df: Its degrees of freedom.
+        residual: Variance that is left when the seeds' common effects are taken out, nats²: what differences
+            between schemes are judged by. Equal to ``variance`` where the schemes' seeds are not the same.
+        residual_df: Its degrees of freedom.
+        paired: Whether the schemes have the same seeds, so that differences are within seeds.
     """
 
     schemes: tuple[str, ...]
@@ -41,6 +47,9 @@ class Seeds:
     n: Floats
     variance: float
     df: int
+    residual: float
+    residual_df: int
+    paired: bool
 
     @property
     def se(self) -> Floats:
@@ -50,7 +59,7 @@ class Seeds:
     @property
     def quantile(self) -> float:
         """Student's t at :data:`CONFIDENCE`, two-sided."""
-        return float(special.stdtrit(self.df, 0.5 + CONFIDENCE / 2)) if self.df else math.nan
+        return _quantile(self.df)
 
     @property
     def best(self) -> int:
@@ -60,17 +69,17 @@ class Seeds:
     def difference(self, a: int, b: int) -> tuple[float, float, float]:
         """Mean of ``a`` minus mean of ``b`` with its interval, nats."""
         gap = float(self.mean[a] - self.mean[b])
-        half = self.quantile * math.sqrt(self.variance * (1 / self.n[a] + 1 / self.n[b]))
+        half = _quantile(self.residual_df) * math.sqrt(self.residual * (1 / self.n[a] + 1 / self.n[b]))
         return gap, gap - half, gap + half
 
     def homogeneity(self) -> tuple[float, float]:
-        """F and p of "all schemes have the same mean" (one-way analysis of variance); NaN without spread."""
+        """F and p of "all schemes have the same mean", seeds as blocks where paired; NaN without spread."""
         k = len(self.schemes)
-        if self.df == 0 or k < 2 or self.variance == 0:
+        if self.residual_df == 0 or k < 2 or self.residual == 0:
             return math.nan, math.nan
         grand = float((self.n * self.mean).sum() / self.n.sum())
-        f = float((self.n * (self.mean - grand) ** 2).sum()) / (k - 1) / self.variance
-        return f, float(special.fdtrc(k - 1, self.df, f))
+        f = float((self.n * (self.mean - grand) ** 2).sum()) / (k - 1) / self.residual
+        return f, float(special.fdtrc(k - 1, self.residual_df, f))
 
     def equal_spread(self) -> float:
         """p of "all schemes have the same variance over seeds" (Bartlett 1937), from those with two or more.
@@ -87,16 +96,18 @@ class Seeds:
         return float(special.chdtrc(k - 1, statistic / scale))
 
     def draws(self, rng: np.random.Generator, size: int = DRAWS) -> Floats:
-        """True means as the data leave them open, ``[size, schemes]``, nats.
+        """True means but for a constant that they share, as the data leave them open, ``[size, schemes]``, nats.
 
-        The posterior under a flat prior on means and log variance: variance · df / χ²(df), then normal.
+        The posterior under a flat prior on means, seed effects and log variance: variance · df / χ²(df), then
+        normal. Only differences between schemes may be read from it.
         """
-        scale = np.sqrt(self.variance * self.df / rng.chisquare(self.df, size=(size, 1)))
+        df = self.residual_df
+        scale = np.sqrt(self.residual * df / rng.chisquare(df, size=(size, 1)))
         return self.mean + scale * rng.standard_normal((size, len(self.schemes))) / np.sqrt(self.n)
 
     def p_best(self, rng: np.random.Generator) -> Floats:
         """Probability that each scheme's true mean is the lowest; NaN without spread."""
-        if self.df == 0 or self.variance == 0:
+        if self.residual_df == 0 or self.residual == 0:
             return np.full(len(self.schemes), math.nan)
         lowest = self.draws(rng).argmin(axis=1)
         return np.bincount(lowest, minlength=len(self.schemes)) / DRAWS
@@ -109,7 +120,7 @@ class Seeds:
         hold it.
         """
         seen = float(self.mean[chosen] - self.mean.min())
-        if self.df == 0 or self.variance == 0:
+        if self.residual_df == 0 or self.residual == 0:
             return seen, math.nan, math.nan
         means = self.draws(rng)
         tail = (1 - CONFIDENCE) / 2
@@ -125,11 +136,25 @@ def of_runs(used: pd.DataFrame, pair: str, column: str = "test_loss_last") -> Se
         pair: Which pair.
         column: The outcome, nats.
     """
-    groups = used[used["pair"] == pair].groupby("scheme", sort=False)[column]
+    own = used[used["pair"] == pair]
+    groups = own.groupby("scheme", sort=False)[column]
     names = tuple(str(name) for name in groups.groups)
     values = [groups.get_group(name).to_numpy(dtype=float) for name in names]
     n = np.array([len(v) for v in values], dtype=float)
     sd = np.array([v.std(ddof=1) if len(v) > 1 else math.nan for v in values])
     df = int((n - 1).sum())
     squares = sum(float(((v - v.mean()) ** 2).sum()) for v in values)
-    return Seeds(names, np.array([v.mean() for v in values]), sd, n, squares / df if df else math.nan, df)
+    variance = squares / df if df else math.nan
+    means = np.array([v.mean() for v in values])
+    table = own.pivot_table(index="seed", columns="scheme", values=column, aggfunc="first")
+    paired = len(names) > 1 and len(table) > 1 and not table.isna().any(axis=None) and len(own) == table.size
+    if not paired:
+        return Seeds(names, means, sd, n, variance, df, variance, df, False)
+    cells = table.to_numpy(dtype=float)
+    left = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
+    residual_df = (cells.shape[0] - 1) * (cells.shape[1] - 1)
+    return Seeds(names, means, sd, n, variance, df, float((left**2).sum()) / residual_df, residual_df, True)
+
+
+def _quantile(df: int) -> float:
+    return float(special.stdtrit(df, 0.5 + CONFIDENCE / 2)) if df else math.nan

@@ -137,16 +137,17 @@ def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> d
         "t_stddev_low": measured.get("low", math.nan),
         "t_stddev_high": measured.get("high", math.nan),
         "t_stddev_definition": label,
-        "seeds": len(group),
+        "seeds": int((~group["excluded"]).sum()),
         "excluded": int(group["excluded"].sum()),
     }
+    used = group[~group["excluded"]]
     for name, column in (
         ("test_loss", "test_loss_last"),
         ("acc", "acc_last"),
         ("test_loss_best", "test_loss_best"),
         ("acc_best", "acc_best"),
     ):
-        values = group.loc[~group["excluded"], column]
+        values = used[column]
         sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
         row |= {
             name: float(values.mean()),
@@ -161,12 +162,12 @@ def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> d
         "teacher_entropy",
         "seconds",
     ):
-        row[name] = float(group[name].mean())
+        row[name] = float(used[name].mean())
     # Between seeds, which holds the within-run error too; with one seed the run's own jackknife.
-    values = group["mean_covariance"]
+    values = used["mean_covariance"]
     row["mean_covariance_se"] = (
         float(values.std(ddof=1)) / math.sqrt(len(values))
         if len(values) > 1
-        else float(group["mean_covariance_se"].mean())
+        else float(used["mean_covariance_se"].mean())
     )
     return row
