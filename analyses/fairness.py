@@ -86,7 +86,7 @@ def _teachers(study: Study) -> Check:
     if not any(study.documents.values()):
         return Check(None, "no teacher-only measurement shows which teacher was measured")
     named = listed([f"{name} (sha256 {sha[:8]}…)" for name, sha in hashes.items()])
-    return Check(True, f"one teacher a pair for measuring and for training: {named}")
+    return Check(True, f"the teacher that was measured is the one of the study: {named}")
 
 
 def _definition(study: Study) -> Check:

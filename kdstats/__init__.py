@@ -1,7 +1,7 @@
 """kdstats: the statistics of data augmentation in knowledge distillation.
 
 Public names are loaded on first use, so ``import kdstats`` needs neither torch nor matplotlib, and the
-statistics work in an environment that has numpy, scipy, pandas and statsmodels only.
+statistics work in an environment that has numpy, scipy and pandas only.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kdstats.errors import MissingError, UsageError
-from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance
+from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance, wang2022_v3
 from kdstats.records.part import write_table
 from kdstats.records.paths import RunPaths, StudyPaths, epoch_parts
 from kdstats.records.scanner import scan
@@ -65,9 +65,7 @@ def run_row(spec: RunSpec, paths: RunPaths) -> dict[str, Any]:
         "mean_covariance_se": math.nan if estimate is None else estimate.mean_covariance.se,
         "risk_variance": _value(estimate, "risk_variance"),
         "design_effect": _value(estimate, "design_effect"),
-        "wang2022_v3": math.nan
-        if len(u) < LEAST_OBSERVATIONS
-        else float(ce_covariance(u).wang2022_v3 or math.nan),
+        "wang2022_v3": wang2022_v3(u) if len(u) >= LEAST_OBSERVATIONS else math.nan,
         "teacher_entropy": entropy,
         "excluded": False,
         "reason": None,

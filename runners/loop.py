@@ -75,7 +75,7 @@ def train_student(
     recipe = spec.recipe
     torch.manual_seed(spec.seed)
     student = models.build(spec.student, train_set.classes, train_set.img_size, train_set.channels)
-    student = student.to(device=device, memory_format=torch.channels_last)
+    student = student.to(device).to(memory_format=torch.channels_last)
     scheme = schemes.get(
         spec.scheme, draws=spec.draws, space=schemes.PixelSpace(train_set.mean, train_set.std)
     )
@@ -117,7 +117,7 @@ def train_student(
     with recorder:
         for epoch in range(first, recipe.epochs):
             began = time.perf_counter()
-            recorder.start_epoch(epoch)
+            recorder.start_epoch(epoch + 1)
             student.train()
             order = epoch_order(spec.seed, epoch, len(train_set)).to(device)
             total = torch.zeros((), device=device)
@@ -143,7 +143,7 @@ def train_student(
                 loss = spec.gamma * F.cross_entropy(student_x.float(), labels)
                 loss = loss + spec.alpha * (kd_x.mean() + kd_v.mean())
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 total += loss.detach() * len(rows)
                 recorder.add(
@@ -249,7 +249,7 @@ def _keep_lines(paths: RunPaths, epochs: int) -> None:
 
 def _card(spec: RunSpec, teacher: Network, scheme: schemes.Scheme, device: torch.device) -> dict[str, Any]:
     return {
-        "schema": "kdstats/run/1",
+        "schema": "kdstats/student-run/1",
         "run": spec.resolved(),
         "digest": spec.digest,
         "recipe_digest": spec.recipe_digest,

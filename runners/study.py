@@ -42,14 +42,25 @@ from runners.run_spec import RunSpec
 _TEMPLATE = Path(__file__).parent / "studies" / "quickstart.toml"
 
 
-def teachers_of(study: StudyFile, train_set: ImageSet, paths: StudyPaths) -> dict[str, Network]:
-    """The study's teachers, trained first where the file names no weights."""
+def teachers_of(
+    study: StudyFile, train_set: ImageSet, paths: StudyPaths, *, train: bool
+) -> dict[str, Network]:
+    """The study's teachers; where the file names no weights they are trained first, if ``train`` allows it.
+
+    Raises:
+        MissingError: A teacher would have to be trained and may not be.
+    """
     found = {}
     for name in dict.fromkeys(pair.partition("/")[0] for pair in study.grid.pairs):
         section = study.teacher.get(name, TeacherSection())
         weights = shipped_path() if section.weights == "shipped" else section.weights
         if weights is None:
             weights = paths.root / "teachers" / f"{name}.safetensors"
+            if not weights.is_file() and not train:
+                raise MissingError(
+                    f"the teacher {name} is not trained yet: `python -m runners.study run` trains it first, or name "
+                    f"its weights in the study file: [teacher.{name}] weights = FILE"
+                )
             if not weights.is_file():
                 say(f"training the teacher {name}, once")
                 recipe = recipes.get(section.recipe or study.train.recipe)
@@ -82,7 +93,7 @@ def probe(
                 continue
             pupil = ready[0].paths(paths.root).last
         asked = _asked(study, network, pupil, wanted)
-        if _answered(target, asked):
+        if target.is_file() and _answered(target, asked):
             continue
         say(
             f"measuring {len(wanted)} scheme{'s' * (len(wanted) > 1)} with the teacher {name}"
@@ -104,7 +115,8 @@ def probe(
             seed=study.probe.seed,
             device="cpu",
         )
-        write_json_atomic(target, answer.to_dict() | {"asked": asked})
+        write_json_atomic(target, answer.to_dict())
+        write_json_atomic(_question(target), asked)
 
 
 def _asked(study: StudyFile, teacher: Network, student: Path | None, wanted: list[str]) -> dict[str, Any]:
@@ -119,10 +131,15 @@ def _asked(study: StudyFile, teacher: Network, student: Path | None, wanted: lis
     }
 
 
+def _question(target: Path) -> Path:
+    """Where it is kept what a measurement was asked, beside the answer; written after it."""
+    return target.with_suffix(".asked")
+
+
 def _answered(target: Path, asked: dict[str, Any]) -> bool:
     try:
-        return bool(json.loads(target.read_text(encoding="utf-8")).get("asked") == asked)
-    except (OSError, ValueError, AttributeError):
+        return bool(json.loads(_question(target).read_text(encoding="utf-8")) == asked)
+    except (OSError, ValueError):
         return False
 
 
@@ -169,7 +186,7 @@ def run(file: Path, study: StudyFile, out: Path, workers: int) -> int:
         if file.resolve() != paths.study_toml.resolve():
             shutil.copyfile(file, paths.study_toml)
         train_set, test_set = (data.load(study.study.dataset, s, study.study.data) for s in ("train", "test"))
-        teachers = teachers_of(study, train_set, paths)
+        teachers = teachers_of(study, train_set, paths, train=True)
         specs = make_specs(study, train_set, teachers)
         probe(study, paths, teachers, specs, students=False)
         failed = train_all(specs, paths, workers)
@@ -256,7 +273,7 @@ def status(study: StudyFile, out: Path) -> int:
     """Prints every run and how far it is."""
     paths = StudyPaths(out)
     train_set = data.load(study.study.dataset, "train", study.study.data)
-    specs = make_specs(study, train_set, teachers_of(study, train_set, paths))
+    specs = make_specs(study, train_set, teachers_of(study, train_set, paths, train=False))
     epochs = epochs_on_disk(specs, out)
     for spec in specs:
         run_paths = spec.paths(out)
@@ -274,7 +291,7 @@ def plan(study: StudyFile, out: Path, workers: int) -> int:
     """Prints runs, hours and disk before anything starts."""
     paths = StudyPaths(out)
     train_set = data.load(study.study.dataset, "train", study.study.data)
-    specs = make_specs(study, train_set, teachers_of(study, train_set, paths))
+    specs = make_specs(study, train_set, teachers_of(study, train_set, paths, train=False))
     print("\n".join(cost(specs, study, out, workers).lines(study)))
     return 0
 

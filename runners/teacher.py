@@ -21,7 +21,9 @@ from kdstats import data, models
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import ImageSet
+from kdstats.errors import CheckError
 from kdstats.provenance import now, provenance, sha256_file
+from kdstats.records.writer import write_json_atomic
 from kdstats.schemes.keys import epoch_order
 from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.accuracy import Accuracy, measure
@@ -80,12 +82,12 @@ def train(
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), train_set.labels[rows])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += float(loss.detach()) * len(rows)
         mean_loss = total / len(train_set)
         if not mean_loss < float("inf"):
-            raise FloatingPointError(f"the training loss is {mean_loss} at epoch {epoch + 1}")
+            raise CheckError(f"the training loss is {mean_loss} in epoch {epoch + 1} of {arch}")
         spent += time.perf_counter() - began
         save_state(
             state_path,
@@ -106,7 +108,7 @@ def train(
     card = _card(arch, train_set, recipe, seed, result, spent)
     models.save_weights(model, out, {"arch": arch, "dataset": train_set.name})
     card["sha256"] = sha256_file(out)
-    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    write_json_atomic(out.with_suffix(".json"), card)
     state_path.unlink(missing_ok=True)
     return card
 

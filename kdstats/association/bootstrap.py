@@ -7,8 +7,9 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kdstats.association.coefficients import METHODS, Counted, Floats, blocks, check_pair
-from kdstats.association.intervals import Interval, check_confidence
+from kdstats.association.intervals import Interval
 from kdstats.errors import UsageError
+from kdstats.estimators.intervals import check_confidence
 
 LARGEST_N = 1_000  # the n x n sign matrices make larger panels slow; normal theory is as good there
 SMALL_N = 20

@@ -9,11 +9,12 @@ import pandas as pd
 
 from kdstats.association.bootstrap import bca
 from kdstats.association.coefficients import METHODS, coefficient
-from kdstats.association.intervals import Interval, check_confidence, check_interval, z_interval
+from kdstats.association.intervals import Interval, check_interval, z_interval
 from kdstats.association.multiplicity import holm
 from kdstats.association.panels import Columns, Panel, group_columns, split
 from kdstats.association.permutation import LIMITS, permutation_test
 from kdstats.errors import UsageError
+from kdstats.estimators.intervals import check_confidence
 
 RESULT_COLUMNS = (
     "method",

@@ -9,6 +9,7 @@ from scipy import optimize, special
 
 from kdstats.association.coefficients import check_method
 from kdstats.errors import UsageError, unknown
+from kdstats.estimators.intervals import check_confidence
 
 INTERVALS = ("z", "bca")
 NAMES = {"pearson": "fisher-z", "spearman": "bonett-wright-z", "kendall": "normal-score"}
@@ -22,13 +23,6 @@ class Interval:
     high: float
     method: str
     notes: tuple[str, ...] = ()
-
-
-def check_confidence(confidence: float) -> float:
-    """``confidence`` if it lies strictly between 0 and 1; ``UsageError`` otherwise."""
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must lie between 0 and 1, e.g. 0.95, got {confidence:g}")
-    return confidence
 
 
 def check_interval(name: str) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kdstats.association.coefficients import check_method
-from kdstats.association.intervals import check_confidence, fisher
+from kdstats.association.intervals import fisher
 from kdstats.errors import CheckError, UsageError
+from kdstats.estimators.intervals import check_confidence
 
 
 @dataclass(frozen=True, slots=True)

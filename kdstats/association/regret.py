@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from kdstats.association.intervals import check_confidence
 from kdstats.association.panels import Columns, Panel, split
 from kdstats.errors import UsageError, unknown
+from kdstats.estimators.intervals import check_confidence
 
 ENDS = ("lowest", "highest")
 

@@ -117,7 +117,8 @@ class Request:
 
     def check(self) -> None:
         """Refuses options that contradict each other, before anything is read or computed."""
-        from kdstats.association.intervals import check_confidence, check_interval
+        from kdstats.association.intervals import check_interval
+        from kdstats.estimators.intervals import check_confidence
 
         check_format(self.fmt)
         check_interval(self.interval)

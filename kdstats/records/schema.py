@@ -97,7 +97,12 @@ SAMPLES = Table(
         Column("partner_id", "int64", "", "the image mixed in; null where there is none", nullable=True),
         Column("lam", "float32", "fraction", "share of sample_id in the mixed view; null if unmixed", True),
         Column("label", "int32", "", "class of sample_id, 0 … C−1"),
-        Column("epoch", "int32", "", "epoch of training, as the loop counts it"),
+        Column(
+            "epoch",
+            "int32",
+            "",
+            "epoch of training, as the loop counts it; kdstats' own runners count from 1",
+        ),
         Column("step", "int32", "", "training step, as the loop counts it; one batch per step and view"),
         Column(
             "slot",
@@ -120,7 +125,13 @@ POOLS = Table(
     "kdstats/pools/1",
     "batch and view (batches combine into pools of any size by n-weighted means)",
     (
-        Column("epoch", "int32", "", "epoch of training, as the loop counts it", required=False),
+        Column(
+            "epoch",
+            "int32",
+            "",
+            "epoch of training, as the loop counts it; kdstats' own runners count from 1",
+            required=False,
+        ),
         Column("step", "int32", "", "training step of the batch", required=False),
         Column("n", "int32", "images", "number of images in the mean"),
         Column("view", "view", "", "which images of the step were averaged"),

@@ -23,14 +23,16 @@ from kdstats.errors import MissingError, UsageError
 Make = Callable[..., Study]
 PAIR = "resnet8/lenet8"
 
-# By hand: every scheme has sd 0.01 over 3 seeds, so the pooled sd is 0.01 on 6 degrees of freedom and
-# t = 2.447: half-widths 2.447 · 0.01/√3 = 0.0141 and 2.447 · 0.01 · √(2/3) = 0.0200. F = 0.0043/0.0001.
-# P(best): t distribution at 0.01/(0.01 · √(2/3)) = 1.2247 on 6 degrees of freedom, 0.867.
+# By hand: every scheme has sd 0.01 over 3 seeds, so a mean has the half-width 2.447 · 0.01/√3 = 0.0141 on 6
+# degrees of freedom. The seeds' means 0.3533, 0.36, 0.3567 take 3 · 0.0000222 from the squares: the residual
+# variance is (0.0006 − 0.0000667)/4 = 0.000133, t = 2.776, half-width 2.776 · √(2/3 · 0.000133) = 0.0262, and
+# F = 0.0043/0.000133. P(best): t distribution at 0.01/0.00943 = 1.06 on 4 degrees of freedom, 0.826,
+# less the little that identity takes.
 GOLDEN = [
     "resnet8/lenet8: b has the lowest mean test loss of 3 schemes, 0.330 [0.316, 0.344] nats (n = 3 seeds).",
-    "resnet8/lenet8: b differs from identity by −0.070 [−0.090, −0.050] nats (n = 3 seeds a scheme).",
-    "resnet8/lenet8: the probability that b is truly the best of these is 0.87.",
-    "resnet8/lenet8: the schemes differ by more than seeds explain (F(2, 6) = 43.0, p < 0.001).",
+    "resnet8/lenet8: b differs from identity by −0.070 [−0.096, −0.044] nats (n = 3 seeds a scheme).",
+    "resnet8/lenet8: the probability that b is truly the best of these is 0.82.",
+    "resnet8/lenet8: the schemes differ by more than seeds explain (F(2, 4) = 32.2, p = 0.003).",
 ]
 
 
@@ -64,26 +66,44 @@ def test_one_changed_number_changes_the_words(made: Make) -> None:
     assert "a has the lowest" in findings(made, 0.04)[0]
 
 
-def test_pooled_numbers_against_scipy() -> None:
+def test_paired_numbers_against_libraries() -> None:
+    """Two-way analysis of variance by statsmodels, paired t test and Bartlett by scipy."""
+    import statsmodels.formula.api as smf
+    from statsmodels.stats.anova import anova_lm
+
     frame = small()
     found = of_runs(frame, PAIR)
+    assert found.paired
+    table = anova_lm(smf.ols("test_loss_last ~ C(scheme) + C(seed)", frame).fit())
+    expected = table.loc["C(scheme)", ["F", "PR(>F)"]].tolist()
+    assert found.homogeneity() == pytest.approx(expected)
+    assert found.residual == pytest.approx(table.loc["Residual", "mean_sq"])
     groups = [g["test_loss_last"].to_numpy() for _, g in frame.groupby("scheme", sort=False)]
-    f, p = stats.f_oneway(*groups)
-    assert found.homogeneity() == pytest.approx((f, p))
     assert found.equal_spread() == pytest.approx(stats.bartlett(*groups).pvalue)
     two = of_runs(frame[frame["scheme"] != "a"], PAIR)
-    test = stats.ttest_ind(groups[2], groups[0])
+    ends = stats.ttest_rel(groups[2], groups[0]).confidence_interval(0.95)
     gap, low, high = two.difference(two.schemes.index("b"), two.schemes.index("identity"))
-    ends = test.confidence_interval(0.95)
+    assert (gap, low, high) == pytest.approx((groups[2].mean() - groups[0].mean(), ends.low, ends.high))
+
+
+def test_unlike_seeds_are_not_paired() -> None:
+    """With a run missing: one-way analysis of variance and the unpaired t test."""
+    frame = small().iloc[1:]
+    found = of_runs(frame, PAIR)
+    assert not found.paired
+    groups = [g["test_loss_last"].to_numpy() for _, g in frame.groupby("scheme", sort=False)]
+    assert found.homogeneity() == pytest.approx(tuple(stats.f_oneway(*groups)))
+    two = of_runs(frame[frame["scheme"] != "a"], PAIR)
+    ends = stats.ttest_ind(groups[2], groups[0]).confidence_interval(0.95)
+    gap, low, high = two.difference(two.schemes.index("b"), two.schemes.index("identity"))
     assert (gap, low, high) == pytest.approx((groups[2].mean() - groups[0].mean(), ends.low, ends.high))
 
 
 def test_p_best_of_two_is_the_t_distribution() -> None:
-    frame = small()
-    found = of_runs(frame[frame["scheme"] != "identity"], PAIR)
+    frame = small(0.03)
+    found = of_runs(frame[frame["scheme"] != "a"], PAIR)
     a, b = found.mean
-    se = np.sqrt(found.variance * 2 / 3)
-    exact = stats.t.cdf((a - b) / se, found.df)
+    exact = stats.t.cdf((a - b) / np.sqrt(found.residual * 2 / 3), found.residual_df)
     assert found.p_best(np.random.default_rng(0))[1] == pytest.approx(exact, abs=0.005)
 
 
@@ -96,7 +116,12 @@ def test_p_best_is_calibrated() -> None:
         true = 0.01 * rng.normal(size=4)
         values = true[:, None] + 0.01 * rng.normal(size=(4, 3))
         frame = pd.DataFrame(
-            {"pair": PAIR, "scheme": np.repeat(list("abcd"), 3), "test_loss_last": values.ravel()}
+            {
+                "pair": PAIR,
+                "scheme": np.repeat(list("abcd"), 3),
+                "seed": np.tile(range(3), 4),
+                "test_loss_last": values.ravel(),
+            }
         )
         found = of_runs(frame, PAIR)
         said.append(found.p_best(rng)[found.best])

@@ -99,3 +99,29 @@ def test_integers_cover_both_ends():
     u = torch.tensor([0.0, 0.124, 0.126, 0.5, 0.999999999999999999, 1 - 2**-53], dtype=torch.float64)
     assert integers(u, -3, 4).tolist() == [-3, -3, -2, 1, 4, 4]
     assert integers(u, 5, 5).tolist() == [5] * 6
+
+
+def test_sample_uniforms_are_splitmix64_in_plain_integers():
+    """A stored draw key must give the same views in every version: the bits, not only their law, are the contract."""
+    mask = 2**64 - 1
+
+    def finalise(z: int) -> int:
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return z ^ (z >> 31)
+
+    key, ids = 2**62 + 987654321, [0, 1, 59999, 2**40 + 3]
+    expected = [
+        [
+            (
+                finalise(
+                    (finalise((i + key * 0x9E3779B97F4A7C15) & mask) + (c + 1) * 0xD1B54A32D192ED03) & mask
+                )
+                >> 11
+            )
+            * 2.0**-53
+            for c in range(3)
+        ]
+        for i in ids
+    ]
+    assert sample_uniforms(key, torch.tensor(ids), 3).tolist() == expected
