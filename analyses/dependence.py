@@ -17,15 +17,14 @@ from matplotlib.patches import Patch
 
 from analyses.measured import Measured
 from analyses.study import Study
-from analyses.words import count, number, percent
+from analyses.words import count, percent
 from kdstats.errors import MissingError
+from kdstats.estimators.components import DEPENDENCE, SPREAD, split
 from kdstats.figures.components import PARTS as LEGEND
 from kdstats.figures.style import PAGE, marks, plain, style
 
 QUESTION = "How does a scheme lower T. stddev: by softer views, or by less dependence?"
 REFERENCE = "identity"
-SPREAD = ("var_original", "var_augmented")
-DEPENDENCE = ("cov_views", "cov_cross")
 PARTS = SPREAD + DEPENDENCE
 # Colours, hatches and words are those of every other picture of these parts.
 LOOKS = {key: (color, hatch, words) for key, color, hatch, words in LEGEND}
@@ -61,7 +60,8 @@ class Dependence:
     Columns: ``teacher, scheme, t_stddev, t_stddev_low, t_stddev_high``, the four parts and their ``total``
     (probability²), ``entropy`` of views and ``pool_entropy`` (nats), ``design_effect, effective_inputs,
     inputs`` (of a pool), ``change`` (of the total against identity, a fraction), ``softer`` and
-    ``dependence`` (its two summands), ``differs`` (whether the interval of the difference in T. stddev
+    ``dependence`` (of the spread of single inputs and of the design effect; as ratios they
+    multiply), ``differs`` (whether the interval of the difference in T. stddev
     excludes 0; None when unknown) and ``null``.
     """
 
@@ -133,10 +133,15 @@ def _against(frame: pd.DataFrame) -> pd.DataFrame:
     if reference.empty:
         return frame.assign(change=math.nan, softer=math.nan, dependence=math.nan)
     base = reference.iloc[0]
-    gap = {part: (frame[part] - base[part]) / base["total"] for part in PARTS}
-    softer = gap["var_original"] + gap["var_augmented"]
-    dependence = gap["cov_views"] + gap["cov_cross"]
-    return frame.assign(change=softer + dependence, softer=softer, dependence=dependence)
+    reference_parts = {part: float(base[part]) for part in PARTS}
+    splits = [
+        split({part: float(row[part]) for part in PARTS}, reference_parts) for _, row in frame.iterrows()
+    ]
+    return frame.assign(
+        change=[found.total - 1 for found in splits],
+        softer=[found.spread - 1 for found in splits],
+        dependence=[found.design_effect - 1 for found in splits],
+    )
 
 
 def _findings(table: pd.DataFrame) -> list[str]:
@@ -163,9 +168,8 @@ def _findings(table: pd.DataFrame) -> list[str]:
         out.append(
             f"{teacher}: under {first['scheme']} the variance of a pool mean changes by "
             f"{percent(first['change'])} "
-            f"against {REFERENCE}: {number(100 * first['softer'], 0)} points from the spread of "
-            "single inputs "
-            f"(softer views), {number(100 * first['dependence'], 0)} points from dependence; "
+            f"against {REFERENCE}: the spread of single inputs by {percent(first['softer'])} (softer views), "
+            f"the design effect by {percent(first['dependence'])} (dependence); "
             f"{_mostly(first['softer'], first['dependence'])} "
             f"(point estimates; n = {count(len(rows), 'scheme')})."
         )
@@ -173,11 +177,14 @@ def _findings(table: pd.DataFrame) -> list[str]:
 
 
 def _mostly(softer: float, dependence: float) -> str:
+    """Which factor does more; ``(1 + softer)(1 + dependence)`` is the ratio of the pool variances."""
+    if softer >= 0 and dependence >= 0:
+        return "neither is lower"
     if softer < 0 <= dependence:
         return "all of it is softer views"
     if dependence < 0 <= softer:
         return "all of it is less dependence"
-    share = softer / (softer + dependence)
+    share = math.log1p(softer) / (math.log1p(softer) + math.log1p(dependence))
     if share > 2 / 3:
         return "mostly softer views"
     return "mostly less dependence" if share < 1 / 3 else "some of both"

@@ -122,7 +122,7 @@ class Prediction:
             x_name="T. stddev",
             y_name="student test loss (nats)",
             titles={points["pair"].iloc[0]: ""} if points["pair"].nunique() == 1 else None,
-            bars="± 1 standard error, of T. stddev over pools and of the test loss over seeds",
+            bars="± 1 standard error, of T. stddev as measured and of the test loss over seeds",
         )
 
 

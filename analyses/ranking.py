@@ -40,6 +40,8 @@ class PairRanking:
         f: F of "all means are equal".
         p_equal: Its p-value.
         p_spread: p of "all schemes spread alike over seeds" (Bartlett); NaN where it cannot be tested.
+        p_without: The largest p of "all others have equal means" when one scheme is left out.
+        extreme: That scheme.
         df: Degrees of freedom behind the comparison of schemes.
         pooled_sd: Pooled standard deviation over seeds.
     """
@@ -61,6 +63,8 @@ class PairRanking:
     f: float
     p_equal: float
     p_spread: float
+    p_without: float
+    extreme: str
     df: int
     pooled_sd: float
 
@@ -95,6 +99,11 @@ class PairRanking:
             return "One seed a scheme gives no spread: the order could be chance."
         if self.p_equal >= 1 - CONFIDENCE:
             return f"This study cannot tell the schemes apart by their test loss ({p_value(self.p_equal)})."
+        if self.p_without >= 1 - CONFIDENCE:
+            return (
+                f"Without {self.extreme} this study cannot tell the schemes apart by their test loss "
+                f"({p_value(self.p_without)})."
+            )
         if self.tied:
             return f"Within one standard error of it: {listed(self.tied)}."
         return ""
@@ -135,7 +144,10 @@ class PairRanking:
 
     def _sure(self) -> tuple[str, ...]:
         chance = probability(self.p_best)
-        text = f"{self.pair}: the probability that {self.best} is truly the best of these is {chance}"
+        text = (
+            f"{self.pair}: P({self.best} is truly the best of these) = {chance} under a flat prior "
+            f"(1/{self.schemes} = {number(1 / self.schemes, 2)} would say nothing)"
+        )
         if self.tied:
             verb = "lies" if len(self.tied) == 1 else "lie"
             text += f"; {listed(self.tied)} {verb} within one standard error of it"
@@ -145,6 +157,11 @@ class PairRanking:
         if math.isnan(self.p_equal):
             return ()
         test = f"F({self.schemes - 1}, {self.df}) = {number(self.f, 1)}, {p_value(self.p_equal)}"
+        if self.p_equal < 1 - CONFIDENCE and self.p_without >= 1 - CONFIDENCE:
+            return (
+                f"{self.pair}: the schemes differ by more than seeds explain ({test}), but that rests on one: "
+                f"without {self.extreme} the others cannot be told apart ({p_value(self.p_without)}).",
+            )
         if self.p_equal < 1 - CONFIDENCE:
             return (f"{self.pair}: the schemes differ by more than seeds explain ({test}).",)
         return (f"{self.pair}: this study cannot tell the schemes apart by their test loss ({test}).",)
@@ -200,7 +217,11 @@ def _rank(
     half = found.quantile * found.se
     rows = []
     for rank, i in enumerate(order, start=1):
-        gap = (math.nan,) * 3 if reference in (None, i) else found.difference(i, reference)
+        gap = (
+            (math.nan,) * 3
+            if reference in (None, i)
+            else found.difference(i, reference, max(len(order) - 1, 1))
+        )
         rows.append(
             {
                 "pair": pair,
@@ -221,6 +242,8 @@ def _rank(
             }
         )
     f, p_equal = found.homogeneity()
+    without = [(found.homogeneity_without(i)[1], found.schemes[i]) for i in range(len(found.schemes))]
+    without = [pair for pair in without if not math.isnan(pair[0])]
     first = rows[0]
     return pd.DataFrame(rows), PairRanking(
         pair=pair,
@@ -240,6 +263,8 @@ def _rank(
         f=f,
         p_equal=p_equal,
         p_spread=found.equal_spread(),
+        p_without=max(without, key=lambda pair: pair[0])[0] if without else math.nan,
+        extreme=max(without, key=lambda pair: pair[0])[1] if without else "",
         df=found.residual_df,
         pooled_sd=math.sqrt(found.variance),
     )

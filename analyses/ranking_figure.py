@@ -25,7 +25,7 @@ class RankingFacts:
         """The caption, from the fields."""
         where = f" of {self.pairs[0]}" if len(self.pairs) == 1 else f" of {len(self.pairs)} pairs"
         bars = (
-            f" Bars: {100 * CONFIDENCE:g} % intervals of the means from the pooled within-scheme variance."
+            f" Bars: {100 * CONFIDENCE:g} % intervals of the means; they hold the common effect of shared seeds."
             if self.intervals
             else " No intervals: one seed a scheme gives no spread."
         )

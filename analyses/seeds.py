@@ -39,6 +39,10 @@ class Seeds:
             between schemes are judged by. Equal to ``variance`` where the schemes' seeds are not the same.
         residual_df: Its degrees of freedom.
         paired: Whether the schemes have the same seeds, so that differences are within seeds.
+        mean_variance: Variance of one run around its scheme's true mean, nats²; where paired, seeds' common
+            effect and residual together.
+        mean_df: Its degrees of freedom (Satterthwaite 1946 where paired: a common effect is seen only as often
+            as there are seeds).
     """
 
     schemes: tuple[str, ...]
@@ -50,26 +54,34 @@ class Seeds:
     residual: float
     residual_df: int
     paired: bool
+    mean_variance: float
+    mean_df: float
 
     @property
     def se(self) -> Floats:
-        """Standard errors of the means from the pooled variance, nats."""
-        return np.sqrt(self.variance / self.n)
+        """Standard errors of the means, nats; where paired they hold the seeds' common effect."""
+        return np.sqrt(self.mean_variance / self.n)
 
     @property
     def quantile(self) -> float:
-        """Student's t at :data:`CONFIDENCE`, two-sided."""
-        return _quantile(self.df)
+        """Student's t for a single mean at :data:`CONFIDENCE`, two-sided."""
+        return _quantile(self.mean_df)
 
     @property
     def best(self) -> int:
         """Position of the lowest mean; the first by name where two are equal."""
         return int(min(range(len(self.schemes)), key=lambda i: (self.mean[i], self.schemes[i])))
 
-    def difference(self, a: int, b: int) -> tuple[float, float, float]:
-        """Mean of ``a`` minus mean of ``b`` with its interval, nats."""
+    def difference(self, a: int, b: int, comparisons: int = 1) -> tuple[float, float, float]:
+        """Mean of ``a`` minus mean of ``b`` with its interval, nats.
+
+        With ``comparisons`` above 1 the intervals of that many differences hold together (Bonferroni), so one
+        may look at all of them and speak of the largest.
+        """
         gap = float(self.mean[a] - self.mean[b])
-        half = _quantile(self.residual_df) * math.sqrt(self.residual * (1 / self.n[a] + 1 / self.n[b]))
+        half = _quantile(self.residual_df, comparisons) * math.sqrt(
+            self.residual * (1 / self.n[a] + 1 / self.n[b])
+        )
         return gap, gap - half, gap + half
 
     def homogeneity(self) -> tuple[float, float]:
@@ -79,6 +91,17 @@ class Seeds:
             return math.nan, math.nan
         grand = float((self.n * self.mean).sum() / self.n.sum())
         f = float((self.n * (self.mean - grand) ** 2).sum()) / (k - 1) / self.residual
+        return f, float(special.fdtrc(k - 1, self.residual_df, f))
+
+    def homogeneity_without(self, position: int) -> tuple[float, float]:
+        """F and p of equal means among all schemes but one, judged by the same residual variance."""
+        rest = np.arange(len(self.schemes)) != position
+        k = int(rest.sum())
+        if self.residual_df == 0 or k < 2 or self.residual == 0:
+            return math.nan, math.nan
+        n, mean = self.n[rest], self.mean[rest]
+        grand = float((n * mean).sum() / n.sum())
+        f = float((n * (mean - grand) ** 2).sum()) / (k - 1) / self.residual
         return f, float(special.fdtrc(k - 1, self.residual_df, f))
 
     def equal_spread(self) -> float:
@@ -125,6 +148,10 @@ class Seeds:
         means = self.draws(rng)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.quantile(means[:, chosen] - means.min(axis=1), [tail, 1 - tail])
+        # The draws know nothing of having looked for the best: where the simultaneous comparison cannot tell
+        # the two apart, choosing may have cost nothing.
+        if self.difference(chosen, self.best, max(len(self.schemes) - 1, 1))[1] <= 0:
+            low = 0.0
         return seen, min(float(low), seen), max(float(high), seen)
 
 
@@ -149,12 +176,20 @@ def of_runs(used: pd.DataFrame, pair: str, column: str = "test_loss_last") -> Se
     table = own.pivot_table(index="seed", columns="scheme", values=column, aggfunc="first")
     paired = len(names) > 1 and len(table) > 1 and not table.isna().any(axis=None) and len(own) == table.size
     if not paired:
-        return Seeds(names, means, sd, n, variance, df, variance, df, False)
+        return Seeds(names, means, sd, n, variance, df, variance, df, False, variance, df)
     cells = table.to_numpy(dtype=float)
     left = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
-    residual_df = (cells.shape[0] - 1) * (cells.shape[1] - 1)
-    return Seeds(names, means, sd, n, variance, df, float((left**2).sum()) / residual_df, residual_df, True)
+    seeds, k = cells.shape
+    residual_df = (seeds - 1) * (k - 1)
+    residual = float((left**2).sum()) / residual_df
+    between = k * float(cells.mean(axis=1).var(ddof=1))
+    # Var(run) = (MS_seed + (k − 1) MS_residual) / k, the expectation of the variance within schemes.
+    parts, dfs = np.array([between, (k - 1) * residual]), np.array([seeds - 1, residual_df])
+    mean_df = float(parts.sum() ** 2 / (parts**2 / dfs).sum()) if parts.sum() > 0 else 0.0
+    return Seeds(
+        names, means, sd, n, variance, df, residual, residual_df, True, float(parts.sum()) / k, mean_df
+    )
 
 
-def _quantile(df: int) -> float:
-    return float(special.stdtrit(df, 0.5 + CONFIDENCE / 2)) if df else math.nan
+def _quantile(df: float, comparisons: int = 1) -> float:
+    return float(special.stdtrit(df, 1 - (1 - CONFIDENCE) / 2 / comparisons)) if df else math.nan

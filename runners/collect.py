@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kdstats.errors import MissingError, UsageError
+from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance, wang2022_v3
 from kdstats.records.part import write_table
 from kdstats.records.paths import RunPaths, StudyPaths, epoch_parts
@@ -74,7 +74,9 @@ def run_row(spec: RunSpec, paths: RunPaths) -> dict[str, Any]:
 
 def _covariance(u: NDArray[np.float64], epochs: NDArray[np.int64]) -> CovarianceEstimate | None:
     # Within epochs: the student improves from epoch to epoch, which is no dependence between samples.
-    return ce_covariance(u, groups=epochs) if len(u) >= LEAST_OBSERVATIONS else None
+    if len(u) < LEAST_OBSERVATIONS or np.unique(epochs, return_counts=True)[1].min() < 2:
+        return None
+    return ce_covariance(u, groups=epochs)
 
 
 def _value(estimate: CovarianceEstimate | None, name: str) -> float:
@@ -103,13 +105,26 @@ def probe_files(paths: StudyPaths, teacher: str, student: str) -> tuple[Any, Any
     return folder / "teacher-only.json", folder / f"with-{student}.json"
 
 
-def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Writes ``runs.parquet`` and ``study.parquet`` from every complete run and returns both.
+def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> list[tuple[RunSpec, str]]:
+    """Writes ``runs.parquet`` and ``study.parquet`` from every complete run.
+
+    Returns:
+        The runs whose parts turned out to be damaged, with what is wrong. They are no longer called complete, so
+        that the next start of the study trains them again.
 
     Raises:
         UsageError: No run is complete.
     """
-    rows = [run_row(spec, spec.paths(paths.root)) for spec in specs if is_complete(spec.paths(paths.root))]
+    rows, damaged = [], []
+    for spec in specs:
+        run = spec.paths(paths.root)
+        if not is_complete(run):
+            continue
+        try:
+            rows.append(run_row(spec, run))
+        except (MissingError, CheckError) as error:
+            run.done.unlink()
+            damaged.append((spec, str(error)))
     if not rows:
         raise UsageError(
             f"no run of {paths.root} is complete; `python -m runners.study run` carries them out"
@@ -123,7 +138,7 @@ def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> tuple[pd.DataFrame, 
         ]
     )
     write_table(paths.study, "study", study)
-    return runs, study
+    return damaged
 
 
 def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> dict[str, Any]:

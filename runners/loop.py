@@ -24,6 +24,7 @@ from kdstats import models, schemes
 from kdstats.data import ImageSet
 from kdstats.errors import CheckError, UsageError
 from kdstats.provenance import now, provenance
+from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
 from kdstats.records.writer import write_done, write_json_atomic
@@ -101,6 +102,8 @@ def train_student(
         best, first, spent = _Best(**state["best"]), state["epoch"], state["seconds"]
 
     paths.root.mkdir(parents=True, exist_ok=True)
+    # A run that says it is complete and is not (a damaged part) is taken up again, from its state if there is one.
+    paths.done.unlink(missing_ok=True)
     write_json_atomic(paths.run_json, _card(spec, teacher, scheme, device))
     _keep_lines(paths, first)
     steps = -(-len(train_set) // recipe.batch_size)
@@ -111,7 +114,8 @@ def train_student(
         every=spec.log_every,
         dtype=spec.log_dtype,
         meta=meta,
-        resume=True,
+        resume=first > 0,
+        overwrite=first == 0,
         finish=False,
     )
     with recorder:
@@ -238,13 +242,13 @@ def _keep_lines(paths: RunPaths, epochs: int) -> None:
     if not paths.metrics.exists():
         return
     kept = []
-    for line in paths.metrics.read_text(encoding="utf-8").splitlines():
+    for line in paths.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["epoch"] <= epochs:
                 kept.append(line)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break
-    paths.metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    write_bytes_atomic(paths.metrics, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _card(spec: RunSpec, teacher: Network, scheme: schemes.Scheme, device: torch.device) -> dict[str, Any]:

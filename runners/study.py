@@ -11,20 +11,24 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import filelock
+import tomli_w
 import torch
 
 from kdstats import data, schemes
+from kdstats._version import __version__
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import ImageSet
 from kdstats.errors import IncompleteError, MissingError, UsageError
 from kdstats.provenance import now, provenance
+from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from kdstats.teacher.accuracy import measure
@@ -92,7 +96,7 @@ def probe(
             if not ready:
                 continue
             pupil = ready[0].paths(paths.root).last
-        asked = _asked(study, network, pupil, wanted)
+        asked = _asked(study, network, pupil, wanted, specs[0].dataset_sha256)
         if target.is_file() and _answered(target, asked):
             continue
         say(
@@ -119,10 +123,14 @@ def probe(
         write_json_atomic(_question(target), asked)
 
 
-def _asked(study: StudyFile, teacher: Network, student: Path | None, wanted: list[str]) -> dict[str, Any]:
+def _asked(
+    study: StudyFile, teacher: Network, student: Path | None, wanted: list[str], dataset_sha256: str
+) -> dict[str, Any]:
     return {
         "schemes": wanted,
         "dataset": study.study.dataset,
+        "dataset_sha256": dataset_sha256,
+        "version": __version__,
         "teacher": teacher.sha256,
         "student": None if student is None else student.parent.name,
         "probe": study.probe.model_dump(),
@@ -183,15 +191,14 @@ def run(file: Path, study: StudyFile, out: Path, workers: int) -> int:
             f"another process is running the study in {out}; wait for it or choose another --out"
         ) from None
     with lock:
-        if file.resolve() != paths.study_toml.resolve():
-            shutil.copyfile(file, paths.study_toml)
+        _keep_settings(study, paths)
         train_set, test_set = (data.load(study.study.dataset, s, study.study.data) for s in ("train", "test"))
         teachers = teachers_of(study, train_set, paths, train=True)
         specs = make_specs(study, train_set, teachers)
         probe(study, paths, teachers, specs, students=False)
         failed = train_all(specs, paths, workers)
         probe(study, paths, teachers, specs, students=True)
-        collect(paths, specs)
+        damaged = collect(paths, specs)
         write_json_atomic(
             out / "study.json",
             {
@@ -216,6 +223,11 @@ def run(file: Path, study: StudyFile, out: Path, workers: int) -> int:
                     "planned": len(specs),
                     "done": sum(is_complete(s.paths(out)) for s in specs),
                     "failed": [
+                        {"teacher": s.teacher, "student": s.student, "scheme": s.scheme, "seed": s.seed}
+                        | {"error": error, "log": str(s.paths(out).log)}
+                        for s, error in damaged
+                    ]
+                    + [
                         {
                             "teacher": f.spec.teacher,
                             "student": f.spec.student,
@@ -238,14 +250,35 @@ def run(file: Path, study: StudyFile, out: Path, workers: int) -> int:
         )
     if study.report.build:
         report(out)
-    if failed:
+    if failed or damaged:
         lines = [f"  {f.spec.title}: {f.error} (log: {f.log})" for f in failed]
+        lines += [f"  {spec.title}: {error}" for spec, error in damaged]
         raise IncompleteError(
-            f"{len(failed)} of {len(specs)} runs failed; everything else is complete and kept.\n"
+            f"{len(lines)} of {len(specs)} runs failed; everything else is complete and kept.\n"
             + "\n".join(lines)
             + f"\nThe same command tries them again: python -m runners.study run {file} --out {out}"
         )
     return 0
+
+
+def _keep_settings(study: StudyFile, paths: StudyPaths) -> None:
+    """Writes the settings with all overrides as ``study.toml``; refuses a folder that holds another study.
+
+    Raises:
+        UsageError: ``study.toml`` is no study of kdstats, or one of another name.
+    """
+    if paths.study_toml.exists():
+        try:
+            name = tomllib.loads(paths.study_toml.read_text(encoding="utf-8"))["study"]["name"]
+        except (ValueError, KeyError, TypeError):
+            name = None
+        if name != study.study.name:
+            raise UsageError(
+                f"{paths.root} holds {'another study, ' + repr(name) if name else 'a study.toml of something else'}; "
+                "choose another --out"
+            )
+    settings = study.model_dump(by_alias=True, exclude_none=True, mode="json")
+    write_bytes_atomic(paths.study_toml, tomli_w.dumps(settings).encode())
 
 
 def _teacher_card(network: Network, test_set: ImageSet) -> dict[str, Any]:
@@ -334,6 +367,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.verb == "init":
         return init(args.file)
     keep_pages()
+    if args.workers < 1:
+        raise UsageError(f"at least 1 worker is needed, not {args.workers}")
     study = read_study(args.file, args.set)
     handlers: dict[str, Callable[[], int | None]] = {
         "plan": lambda: plan(study, args.out, args.workers),

@@ -21,7 +21,7 @@ from kdstats import data, models
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import ImageSet
-from kdstats.errors import CheckError
+from kdstats.errors import CheckError, UsageError
 from kdstats.provenance import now, provenance, sha256_file
 from kdstats.records.writer import write_json_atomic
 from kdstats.schemes.keys import epoch_order
@@ -30,6 +30,8 @@ from kdstats.teacher.accuracy import Accuracy, measure
 from runners import recipes
 from runners.checkpoint import load_state, save_state
 from runners.recipes import Recipe
+
+SCHEMA = "kdstats/teacher/1"
 
 
 def train(
@@ -113,11 +115,35 @@ def train(
     return card
 
 
+def check_target(out: Path) -> None:
+    """Refuses a weights file that would replace something else, before hours are spent on it.
+
+    Raises:
+        UsageError: Not ``*.safetensors``, a folder, or a foreign JSON file where the card belongs.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(
+            f"the weights are written as safetensors: name --out {out.stem}.safetensors, not {out.name}"
+        )
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; name a file in it")
+    card = out.with_suffix(".json")
+    if card.exists():
+        try:
+            ours = json.loads(card.read_text(encoding="utf-8")).get("schema") == SCHEMA
+        except (OSError, ValueError, AttributeError):
+            ours = False
+        if not ours:
+            raise UsageError(
+                f"the card would replace {card}, which is no teacher's card; choose another --out"
+            )
+
+
 def _card(
     arch: str, train_set: ImageSet, recipe: Recipe, seed: int, result: Accuracy, seconds: float
 ) -> dict[str, Any]:
     return {
-        "schema": "kdstats/teacher/1",
+        "schema": SCHEMA,
         "arch": arch,
         "dataset": train_set.name,
         "dataset_sha256": train_set.digest,
@@ -155,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="weights file to write, *.safetensors")
     args = parser.parse_args(argv)
     keep_pages()
+    check_target(args.out)
     recipe = recipes.get(args.recipe or ("digits" if args.dataset == "digits" else "cifar-short"))
     train_set = data.load(args.dataset, "train", args.data)
     test_set = data.load(args.dataset, "test", args.data)

@@ -58,9 +58,8 @@ def _read(entry: Path) -> Arrays | None:
     try:
         images, labels = _array(entry / "images.npy"), _array(entry / "labels.npy")
         expected = (entry / "sha256").read_text().strip()
-    except (
-        Exception
-    ):  # a damaged header makes numpy's parser raise nearly anything, tokenize.TokenError included
+    except Exception:
+        # A damaged header makes numpy's parser raise nearly anything, tokenize.TokenError included.
         return None
     return (images, labels) if _checksum(images, labels) == expected else None
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _COLUMNS = ("img", "fine_label")
+# Nothing else is tried: some of Pillow's decoders start other programs.
+_FORMATS = ("PNG", "WEBP", "JPEG")
 _HOW = (
     "Put the hub's files train-*.parquet and test-*.parquet of the data set 'uoft-cs/cifar100' (configuration "
     "cifar100) into a folder and name it with --data FOLDER."
@@ -145,7 +147,7 @@ def _image(blob: bytes | None, shape: tuple[int, int, int], where: str) -> NDArr
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(blob or b"")) as image:
+        with Image.open(io.BytesIO(blob or b""), formats=_FORMATS) as image:
             if image.size != (shape[2], shape[1]):  # before decoding: a damaged header may promise gigabytes
                 raise MissingError(
                     f"{where}: an image of {image.width}x{image.height} pixels, expected {shape[2]}x{shape[1]}"

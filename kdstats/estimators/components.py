@@ -10,6 +10,8 @@ scheme can lower T. stddev by less dependence or by softer views; only this spli
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,8 @@ from numpy.typing import NDArray
 from kdstats.errors import UsageError
 
 Array = NDArray[np.float64]
+SPREAD = ("var_original", "var_augmented")
+DEPENDENCE = ("cov_views", "cov_cross")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Components:
         var_original: From the spread of single originals.
         var_augmented: From the spread of single views.
         cov_views: From the covariance of an original with its own view.
-        cov_cross: The rest: covariance between different images, shared draws, drawing without replacement.
+        cov_cross: The rest: covariance between different images and shared draws.
         total: Their sum.
         inputs: Inputs of a pool, M = 2n.
     """
@@ -81,3 +85,41 @@ class PairMoments:
         half = 2 * pool_inputs
         parts = spread_o / half, spread_v / half, 2 * linked / half
         return Components(*parts, total - sum(parts), total, pool_inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Why one scheme's pool variance differs from another's: ``total = spread · design_effect``, as ratios.
+
+    The design effect does not change when all outputs are scaled alike, so views that are only softer leave it
+    at 1; a difference of the covariance terms would count part of plain softening as dependence.
+
+    Attributes:
+        total: Pool variance of the scheme over that of the reference.
+        spread: Ratio of ``var_original + var_augmented``: softer or sharper views.
+        design_effect: Ratio of the design effects: less or more dependence.
+    """
+
+    total: float
+    spread: float
+    design_effect: float
+
+    @property
+    def softer_share(self) -> float:
+        """Share of ``log total`` that is spread; outside 0 … 1 where the two work against each other."""
+        return math.log(self.spread) / math.log(self.total) if self.total != 1 else math.nan
+
+
+def split(scheme: Mapping[str, float], reference: Mapping[str, float]) -> Split:
+    """The split of a scheme's pool variance against a reference's.
+
+    Args:
+        scheme: ``var_original, var_augmented, cov_views, cov_cross`` of the scheme, as in the JSON contract.
+        reference: The same of the reference, usually identity.
+    """
+    spread, total = (
+        [sum(parts[name] for name in names) for parts in (scheme, reference)]
+        for names in (SPREAD, SPREAD + DEPENDENCE)
+    )
+    total_ratio, spread_ratio = total[0] / total[1], spread[0] / spread[1]
+    return Split(total_ratio, spread_ratio, total_ratio / spread_ratio)

@@ -162,14 +162,14 @@ def from_batches(
     pooled = 0.5 * (originals + views)
     if all_equal(pooled):
         raise CheckError(f"all {len(pooled)} batch means are equal: nothing varies")
-    variance, left = _variances(pooled, epoch)
+    variance, left = within_epochs(pooled, epoch)
     keep = _finite_factor(variance, originals, views, epoch, layout, moments)
     scale = math.sqrt(layout.per_batch)
     value = scale * float(np.sqrt(keep * variance).mean())
     logs = _log_jackknife(value, scale * np.sqrt(keep * left).mean(axis=1), "batches")
     if not moments.exact:
         return LogValue(math.exp(logs.corrected), logs.corrected, logs.pseudo, df)
-    variance_o, left_o = _variances(originals, epoch)
+    variance_o, left_o = within_epochs(originals, epoch)
     control = _log_jackknife(float(np.sqrt(variance_o).mean()), np.sqrt(left_o).mean(axis=1), "originals")
     known = math.log(float(np.sqrt(moments.total / layout.batch_size).mean()))
     centred = control.pseudo - control.corrected
@@ -179,7 +179,7 @@ def from_batches(
     return LogValue(math.exp(centre), centre, pseudo, df - 1, slope, moments.log_se)
 
 
-def _variances(units: Array, epoch: NDArray[np.int64]) -> tuple[Array, Array]:
+def within_epochs(units: Array, epoch: NDArray[np.int64]) -> tuple[Array, Array]:
     """Variance within epochs ``[C]`` and its delete-one values ``[J, C]``.
 
     Within an epoch of disjoint batches the sample variance has the expectation of independent draws, so pooling

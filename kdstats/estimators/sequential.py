@@ -6,7 +6,7 @@ import math
 
 from kdstats.errors import UsageError
 
-FIRST_LOOK = 40
+FIRST_LOOK = 80
 _MARGIN = 1.1
 
 

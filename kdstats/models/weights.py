@@ -60,9 +60,8 @@ def _read_torch(file: Path) -> Any:
                 "or as .safetensors where you trust it"
             ) from None
         raise MissingError(f"{file} is not a PyTorch weights file, or is damaged") from None
-    except (
-        Exception
-    ) as error:  # damaged files also raise AssertionError, AttributeError, IndexError, struct.error
+    except Exception as error:
+        # Damaged files also raise AssertionError, AttributeError, IndexError, struct.error.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MissingError(f"{file} is not a PyTorch weights file, or is damaged: {first}") from None
 

@@ -7,50 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from kdstats.estimators.components import Split, split
 
 Document = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """Where the difference in pool variance between a scheme and identity comes from.
-
-    With the four components of the variance of a pool mean (:mod:`kdstats.estimators.components`),
-
-        spread     S = var_original + var_augmented
-        dependence D = cov_views + cov_cross
-        gain       G = (S_identity − S_scheme) + (D_identity − D_scheme).
-
-    The originals are the same batches in both, so the first bracket is what softer views save and the second
-    what less dependence saves; ``softer`` and ``less_dependent`` are their shares of G. They add up to one,
-    and one of them is negative where a scheme loses on one side what it wins on the other. Covariances shrink
-    with softer views too, so ``less_dependent`` is not free of softness; the design effect, which does not
-    change when all outputs are scaled alike, is reported beside it.
-
-    Attributes:
-        variance: G, in units of squared probability.
-        softer: Share of G that is less spread of single views.
-        less_dependent: Share of G that is less covariance within a pool.
-    """
-
-    variance: float
-    softer: float
-    less_dependent: float
-
-
-def gain(document: Document, scheme: str) -> Gain | None:
-    """The gain of ``scheme`` over identity; None where its pool variance is not below that of identity."""
+def gain(document: Document, scheme: str) -> Split | None:
+    """The split of a scheme's gain over identity; None where its pool variance is not below that of identity."""
     mine, theirs = (result(document, name)["components"] for name in (scheme, "identity"))
-    spread, dependence = (
-        sum(theirs[part] - mine[part] for part in parts)
-        for parts in (("var_original", "var_augmented"), ("cov_views", "cov_cross"))
-    )
-    total = spread + dependence
-    if not total > 0:
-        return None
-    return Gain(total, spread / total, dependence / total)
+    found = split(mine, theirs)
+    return found if found.total < 1 else None
 
 
 def result(document: Document, scheme: str) -> Mapping[str, Any]:
@@ -198,28 +166,19 @@ def reason(document: Document) -> str:
 
 def explained(document: Document, scheme: str) -> str:
     """How much of a gain over identity is softer views and how much less dependence."""
-    split = gain(document, scheme)
-    if split is None:
+    found = gain(document, scheme)
+    if found is None:
         return "Its pool variance is not below that of identity."
-    softer = round(100 * split.softer)
-    dependent = 100 - softer
-    if softer < 0:
-        return (
-            "All of its gain over identity (in pool variance) is less dependence between inputs; sharper "
-            "views "
-            f"take {-softer} % of the gain back."
-        )
-    if dependent < 0:
-        return (
-            "All of its gain over identity (in pool variance) is softer views; more dependence between "
-            "inputs takes "
-            f"{-dependent} % of the gain back."
-        )
-    return (
-        f"Of its gain over identity (in pool variance) {softer} % is softer views, {dependent} % less "
-        "dependence "
-        "between inputs."
+    parts = (
+        f"spread of single inputs {signed(100 * (found.spread - 1), 0)} %, "
+        f"design effect {signed(100 * (found.design_effect - 1), 0)} %"
     )
+    if found.design_effect >= 1:
+        return f"All of its gain over identity is softer views, none is less dependence ({parts})."
+    if found.spread >= 1:
+        return f"All of its gain over identity is less dependence, none is softer views ({parts})."
+    share = round(100 * found.softer_share)
+    return f"Of its gain over identity {share} % is softer views, {100 - share} % less dependence ({parts})."
 
 
 def null_note(document: Document) -> str:

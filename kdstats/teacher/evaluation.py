@@ -13,7 +13,14 @@ from kdstats.data import ImageSet
 from kdstats.estimators.comparison import Comparison, compare, probability_lowest
 from kdstats.estimators.components import Components
 from kdstats.estimators.covariance import CovarianceEstimate, ce_covariance
-from kdstats.estimators.efficient import LEAST_UNITS, LogValue, OriginalsMoments, from_batches, from_pools
+from kdstats.estimators.efficient import (
+    LEAST_UNITS,
+    LogValue,
+    OriginalsMoments,
+    from_batches,
+    from_pools,
+    within_epochs,
+)
 from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.layout import PoolLayout
 from kdstats.estimators.tstddev import null_value, pool_batches
@@ -291,12 +298,20 @@ def _result(
         method = "batch-level variance with the originals as control variate; delete-one-batch jackknife, t, log scale"
     else:
         method = "batch-level variance; delete-one-batch jackknife, t on the log scale"
-    full = [u for u in tally.u if len(u) == 2 * setting.batch_size]
+    whole = [
+        (u, epoch) for u, epoch in zip(tally.u, probe.epoch, strict=True) if len(u) == 2 * setting.batch_size
+    ]
+    # Within epochs: batches of one epoch are disjoint, which would show as a small negative covariance.
+    groups = [epoch for _, epoch in whole]
+    lone = {epoch for epoch in groups if groups.count(epoch) == 1}
+    kept = [(u, epoch) for u, epoch in whole if epoch not in lone]
     return SchemeResult(
         scheme=name,
         t_stddev=value.estimate(setting.confidence, method, setting.label()),
-        components=tally.pairs.components(_pool_variance(probe, setting, tally, value), setting.pool_inputs),
-        covariance=ce_covariance(np.stack(full), confidence=setting.confidence),
+        components=tally.pairs.components(_pool_variance(probe, setting, tally), setting.pool_inputs),
+        covariance=ce_covariance(
+            np.stack([u for u, _ in kept]), groups=[e for _, e in kept], confidence=setting.confidence
+        ),
         teacher_entropy=(probe.entropy + tally.entropy) / (sum(probe.sizes) + tally.views),
         view_entropy=tally.entropy / tally.views,
         view_accuracy=tally.correct / tally.views,
@@ -307,15 +322,16 @@ def _result(
     )
 
 
-def _pool_variance(probe: Probe, setting: Setting, tally: Tally, value: LogValue) -> float:
-    """Variance of a pool mean averaged over classes, on the level of the reported T. stddev.
+def _pool_variance(probe: Probe, setting: Setting, tally: Tally) -> float:
+    """Variance of a pool mean averaged over classes, under independent draws of images.
 
-    Components add up variances while T. stddev averages deviations; the ratio of the two averages is taken from
-    the batch means and applied to the reported value.
+    Without the correction for drawing an epoch without replacement, which T. stddev contains: it belongs to the
+    size of the training set, not to the scheme, and would let a pool be worth more inputs than it holds images.
     """
-    means = 0.5 * (np.stack(probe.means) + np.stack(tally.means))
-    variance = means.var(axis=0, ddof=1)
-    return float(value.value**2 * variance.mean() / np.sqrt(variance).mean() ** 2)
+    full = np.array(probe.sizes) == setting.batch_size
+    means = 0.5 * (np.stack(probe.means) + np.stack(tally.means))[full]
+    variance, _ = within_epochs(means, np.array(probe.epoch)[full])
+    return float(variance.mean()) / setting.batches_per_pool
 
 
 def _convergence(

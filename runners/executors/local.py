@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,7 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdstats.errors import UsageError
+import filelock
+
+from kdstats.errors import KdstatsError, UsageError
+from kdstats.records.paths import RunPaths
 from runners.run_spec import RunSpec
 
 # A worker that dies (kill −9, out of memory) breaks the whole pool; its run is tried again this often.
@@ -50,12 +55,20 @@ def execute(
     threads = max(1, (os.cpu_count() or 1) // workers)
     left = {spec.digest: spec for spec in specs}
     attempts = dict.fromkeys(left, 0)
+    barren = 0
     while left:
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (threads,))
         try:
             _drain(pool, left, study, on_done, on_tick)
         except BrokenProcessPool:
-            for digest in _unfinished(left, study):
+            begun = _unfinished(left, study)
+            barren = 0 if begun else barren + 1
+            if barren >= _ATTEMPTS:
+                raise KdstatsError(
+                    f"worker processes died {barren} times before they began a run: is there enough memory for "
+                    f"{workers}? Try --workers 1."
+                ) from None
+            for digest in begun:
                 attempts[digest] += 1
                 if attempts[digest] >= _ATTEMPTS:
                     spec = left.pop(digest)
@@ -83,8 +96,19 @@ def _drain(
 
 
 def _unfinished(left: dict[str, RunSpec], study: Path) -> list[str]:
-    """Runs that had begun when the pool broke; only these can have broken it."""
-    return [digest for digest, spec in left.items() if spec.paths(study).root.exists()]
+    """Runs that were under way when the pool broke; only these can have broken it. Their marks are removed."""
+    begun = []
+    for digest, spec in left.items():
+        mark = _mark(spec.paths(study))
+        if mark.exists():
+            begun.append(digest)
+            mark.unlink(missing_ok=True)
+    return begun
+
+
+def _mark(paths: RunPaths) -> Path:
+    """A file that exists while a worker is at the run."""
+    return paths.root / ".running"
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -97,14 +121,23 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 
 def _prepare(threads: int) -> None:
-    """Once per worker: its share of the cores, and Ctrl-C left to the driver."""
+    """Once per worker: its share of the cores, Ctrl-C left to the driver, and an end with the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A driver that is killed cannot stop its workers; one that outlived it would write beside the next driver's.
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     import torch
 
     from kdstats.allocator import keep_pages
 
     keep_pages()
     torch.set_num_threads(threads)
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def _run(spec: RunSpec, study: str) -> str | None:
@@ -114,11 +147,18 @@ def _run(spec: RunSpec, study: str) -> str | None:
     paths = spec.paths(Path(study))
     paths.root.mkdir(parents=True, exist_ok=True)
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    mark = _mark(paths)
+    mark.touch()
     try:
-        run_spec(spec, paths)
+        with filelock.FileLock(paths.root / ".lock", timeout=0):
+            run_spec(spec, paths)
+    except filelock.Timeout:
+        return "another process is at this run"
     except Exception as error:
         # The traceback goes to the run's log; the driver shows one line and goes on with the other runs.
         with paths.log.open("a", encoding="utf-8") as stream:
             stream.write(f"{began} {spec.title}\n{traceback.format_exc()}\n")
         return f"{type(error).__name__}: {error}"
+    finally:
+        mark.unlink(missing_ok=True)
     return None

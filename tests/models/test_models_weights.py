@@ -79,6 +79,10 @@ def test_misfits_name_keys_and_shapes(tmp_path):
     assert "missing bn1.bias" in text
     assert "unexpected extra.weight" in text
     assert "--arch" in text
+    # Each alone is reason enough.
+    assert "unexpected extra.weight" in refused({"extra.weight": torch.zeros(1)})
+    assert "missing bn1.bias" in refused({"bn1.bias": None})
+    assert "fc.bias is [9]" in refused({"fc.bias": torch.zeros(9)})
     many = refused({k: None for k in list(state)[:6] if "num_batches" not in k})
     assert "and 2 more" in many
     assert "NaN or infinite weights in fc.bias" in refused({"fc.bias": torch.full((10,), float("nan"))})
