@@ -23,12 +23,13 @@ def _raise_terminated(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def run_program(name: str, body: Callable[[], int | None]) -> int:
+def run_program(name: str, body: Callable[[], int | None], stopped: str = "nothing was saved") -> int:
     """Runs ``body`` and turns what it raises into an exit code and one line on stderr.
 
     Args:
         name: The program's name, printed before the message.
         body: The program; its return value is the exit code, ``None`` meaning 0.
+        stopped: What to say of the work when the program is interrupted.
 
     Returns:
         0, the code of the :class:`~kdstats.errors.KdstatsError` raised, 1 for anything unexpected, 130 after
@@ -40,9 +41,9 @@ def run_program(name: str, body: Callable[[], int | None]) -> int:
     except KdstatsError as error:
         return _fail(name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail(name, "interrupted; whatever was complete on disk is kept", INTERRUPTED)
+        return _fail(name, f"interrupted; {stopped}", INTERRUPTED)
     except Terminated:
-        return _fail(name, "terminated; whatever was complete on disk is kept", TERMINATED)
+        return _fail(name, f"terminated; {stopped}", TERMINATED)
     except BrokenPipeError:
         # The reader of our stdout went away (`| head`): keep the interpreter from failing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -66,8 +66,8 @@ class Page:
         if not ranked:
             return "No run of this study is in the numbers yet."
         if len(ranked) == 1:
-            return str(ranked[0].answer())
-        return " ".join(f"{one.pair}: {one.answer()}" for one in ranked)
+            return f"{ranked[0].answer()} {ranked[0].caution()}".strip()
+        return " ".join(f"{one.pair}: {one.answer()} {one.caution()}".strip() for one in ranked)
 
     def html(self) -> str:
         """The page."""

@@ -116,4 +116,4 @@ def _say(epoch: int, epochs: int, line: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program("runners.student", main))
+    sys.exit(run_program("runners.student", main, "the same command continues after the last whole epoch"))

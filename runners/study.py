@@ -32,7 +32,7 @@ from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from kdstats.teacher.accuracy import measure
-from kdstats.teacher.evaluate import evaluate_da
+from kdstats.teacher.evaluate import Status, evaluate_da
 from kdstats.teacher.load import Network, load_network, shipped_path
 from runners import recipes
 from runners import teacher as teacher_runner
@@ -99,6 +99,8 @@ def probe(
         asked = _asked(study, network, pupil, wanted, specs[0].dataset_sha256)
         if target.is_file() and _answered(target, asked):
             continue
+        if not students and needy:
+            say(f"{', '.join(needy)}: measured later, with a trained student")
         say(
             f"measuring {len(wanted)} scheme{'s' * (len(wanted) > 1)} with the teacher {name}"
             + (" and a student" if pupil else " alone")
@@ -118,6 +120,7 @@ def probe(
             draws=study.grid.draws,
             seed=study.probe.seed,
             device="cpu",
+            progress=_tell(),
         )
         write_json_atomic(target, answer.to_dict())
         write_json_atomic(_question(target), asked)
@@ -137,6 +140,20 @@ def _asked(
         "batch_size": study.train.resolve().batch_size,
         "draws": study.grid.draws,
     }
+
+
+def _tell() -> Callable[[Status], None]:
+    """A line whenever the plan of a measurement changes."""
+    told = 0
+
+    def tell(status: Status) -> None:
+        nonlocal told
+        if status.target != told:
+            told = status.target
+            width = "" if status.half_width is None else f", widest interval ±{status.half_width:.1%}"
+            say(f"  batch {status.done} of {told} planned{width}")
+
+    return tell
 
 
 def _question(target: Path) -> Path:
@@ -265,19 +282,22 @@ def _keep_settings(study: StudyFile, paths: StudyPaths) -> None:
     """Writes the settings with all overrides as ``study.toml``; refuses a folder that holds another study.
 
     Raises:
-        UsageError: ``study.toml`` is no study of kdstats, or one of another name.
+        UsageError: ``study.toml`` there differs in what decides the numbers of a run.
     """
+    settings = study.model_dump(by_alias=True, exclude_none=True, mode="json")
     if paths.study_toml.exists():
         try:
-            name = tomllib.loads(paths.study_toml.read_text(encoding="utf-8"))["study"]["name"]
-        except (ValueError, KeyError, TypeError):
-            name = None
-        if name != study.study.name:
+            before = tomllib.loads(paths.study_toml.read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        # A grid may grow; what decides the numbers of a run may not change under the same tables and page.
+        fixed = ("study", "teacher", "train", "kd")
+        changed = [section for section in fixed if before.get(section) != settings.get(section)]
+        if changed:
             raise UsageError(
-                f"{paths.root} holds {'another study, ' + repr(name) if name else 'a study.toml of something else'}; "
-                "choose another --out"
+                f"{paths.root} holds a study with other settings under [{'], ['.join(changed)}] (see "
+                f"{paths.study_toml}); choose another --out"
             )
-    settings = study.model_dump(by_alias=True, exclude_none=True, mode="json")
     write_bytes_atomic(paths.study_toml, tomli_w.dumps(settings).encode())
 
 
@@ -298,7 +318,7 @@ def report(out: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "reports.build", str(out.resolve())], cwd=root, check=False)
     if done.returncode:
         raise MissingError(
-            f"the page could not be built (exit {done.returncode}); the study itself is complete in {out}"
+            f"the page of {out} could not be built (exit {done.returncode}); see the line above"
         )
 
 
@@ -380,4 +400,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program("runners.study", main))
+    sys.exit(run_program("runners.study", main, "the same command continues after the last whole epoch"))

@@ -195,4 +195,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program("runners.teacher", main))
+    sys.exit(run_program("runners.teacher", main, "the same command continues after the last whole epoch"))

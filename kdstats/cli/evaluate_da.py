@@ -231,7 +231,7 @@ class Request:
         ):
             if value is not None and needs is None:
                 raise UsageError(f"{flag} describes weights that were not named; add {other}")
-        if self.data is not None and self.dataset is None:
+        if self.data is not None and self.dataset is None and self.teacher is None:
             raise UsageError(
                 "--data names a folder but not what is in it; add --dataset NAME, for example cifar100"
             )

@@ -44,7 +44,10 @@ def load(card: DataCard, split: str, path: Path | None) -> ImageSet:
         else path
     )
     if folder is None:
-        raise UsageError(f"{card.name} is read from files: name their folder with --data FOLDER. {_HOW}")
+        raise UsageError(
+            f"{card.name} is read from files: name their folder with --data FOLDER, in a study file with "
+            f"data = 'FOLDER' under [study]. {_HOW}"
+        )
     if not folder.is_dir():
         raise MissingError(f"no folder {folder.absolute()}. {_HOW}")
     files = sorted(folder.glob(f"{split}-*.parquet"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,16 @@ def test_damaged_images_never_end_in_a_traceback():
     assert refused > 200
 
 
+@pytest.mark.parametrize("form", ["BMP", "GIF", "TIFF", "PPM"])
+def test_other_image_formats_are_not_tried(form):
+    with pytest.raises(MissingError, match="here: not a readable image"):
+        _image(encoded(picture(), form), (3, 32, 32), "here")
+
+
 def test_a_header_that_promises_gigabytes_is_not_decoded():
-    bomb = bytearray(encoded(picture(), "BMP"))
-    bomb[18:26] = (8000).to_bytes(4, "little") * 2
+    bomb = bytearray(encoded(picture(), "PNG"))
+    bomb[16:24] = (8000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
     with pytest.raises(MissingError, match="8000x8000"):
         _image(bytes(bomb), (3, 32, 32), "here")
 

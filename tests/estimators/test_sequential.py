@@ -25,7 +25,7 @@ def test_plans():
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize(("tol", "classes"), [(0.08, 3), (0.04, 10), (0.02, 60)])
+@pytest.mark.parametrize(("tol", "classes"), [(0.07, 3), (0.025, 10), (0.015, 60)])
 def test_interval_at_stopping_keeps_its_coverage(tol, classes):
     rng = np.random.default_rng(classes)
     concentration = np.linspace(1, 2, classes) * 4

@@ -42,21 +42,20 @@ IDENTITY = (1.0, 1.0, 2.0, -0.5)
 
 
 @pytest.mark.parametrize(
-    ("parts", "softer", "said"),
+    ("parts", "spread", "effect", "said"),
     [
-        ((1.0, 0.7, 1.3, -0.5), 0.3, "30 % is softer views, 70 % less dependence"),
-        ((1.0, 0.7, 2.0, -0.5), 1.0, "100 % is softer views, 0 % less dependence"),
-        ((1.0, 1.0, 1.0, -0.5), 0.0, "0 % is softer views, 100 % less dependence"),
-        ((1.0, 1.2, 1.3, -0.8), -0.25, "sharper views take 25 % of the gain back"),
-        ((1.0, 0.5, 2.25, -0.5), 2.0, "more dependence between inputs takes 100 % of the gain back"),
+        # Everything 0.8 of identity but the design effect: plain softening is all softer views.
+        ((0.8, 0.8, 1.6, -0.4), 0.8, 1.0, "All of its gain over identity is softer views, none is less"),
+        ((1.0, 1.0, 1.0, -0.5), 1.0, 2.5 / 3.5, "All of its gain over identity is less dependence, none"),
+        ((0.9, 0.9, 1.6, -0.56), 0.9, 2.84 / 3.5 / 0.9, "50 % is softer views, 50 % less dependence"),
     ],
 )
-def test_the_gain_is_split_as_its_formula_says(parts, softer, said):
+def test_the_gain_is_split_as_its_formula_says(parts, spread, effect, said):
     document = made({"a": parts, "identity": IDENTITY})
     split = facts.gain(document, "a")
-    assert split.variance == pytest.approx(sum(IDENTITY) - sum(parts))
-    assert split.softer == pytest.approx(softer)
-    assert split.softer + split.less_dependent == pytest.approx(1)
+    assert split.total == pytest.approx(sum(parts) / sum(IDENTITY))
+    assert split.spread == pytest.approx(spread)
+    assert split.design_effect == pytest.approx(effect)
     assert said in facts.lowest(document)
     assert facts.lowest(document).startswith("Lowest: a (P > 0.999).")
 
