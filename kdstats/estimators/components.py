@@ -57,31 +57,43 @@ class Components:
 
 
 class PairMoments:
-    """Streaming sums over (original, view) pairs of class probabilities, float64, mergeable by addition."""
+    """Streaming sums over originals, views and their pairs of class probabilities; float64."""
 
     def __init__(self, classes: int) -> None:
         self.n = 0
-        self.sums = np.zeros((5, classes))
+        self.sums = np.zeros((6, classes))
 
-    def update(self, originals: Any, views: Any) -> None:
-        """Adds pairs: ``[B, C]`` probabilities of views and of the original each is based on."""
+    def update(self, originals: Any, views: Any, base: Any = None) -> None:
+        """Adds a batch.
+
+        Args:
+            originals: ``[B, C]`` probabilities of all originals of the batch.
+            views: ``[B, C]`` of its views.
+            base: ``[B, C]`` of the original that each view is based on; ``originals`` itself by default. Picking
+                keeps some images twice and some not at all, so there they differ.
+
+        Raises:
+            UsageError: Shapes that do not fit.
+        """
         o = np.asarray(originals, dtype=np.float64)
         v = np.asarray(views, dtype=np.float64)
-        if o.shape != v.shape or o.ndim != 2:
-            raise UsageError(f"pairs of shapes {o.shape} and {v.shape}")
+        w = o if base is None else np.asarray(base, dtype=np.float64)
+        if not o.shape == v.shape == w.shape or o.ndim != 2:
+            raise UsageError(f"originals, views and their bases of shapes {o.shape}, {v.shape} and {w.shape}")
         self.n += len(o)
-        self.sums += np.stack([o.sum(0), v.sum(0), (o * o).sum(0), (v * v).sum(0), (o * v).sum(0)])
+        self.sums += np.stack([o.sum(0), v.sum(0), (o * o).sum(0), (v * v).sum(0), (w * v).sum(0), w.sum(0)])
 
     def components(self, total: float, pool_inputs: int) -> Components:
         """Splits ``total``, the variance of the mean of a pool of ``pool_inputs`` (half originals, half views)."""
         if self.n < 2:
             raise UsageError("components need at least 2 pairs")
         # Probabilities lie in [0, 1], so float64 sums of squares lose nothing that matters.
-        mean_o, mean_v = self.sums[0] / self.n, self.sums[1] / self.n
+        mean_o, mean_v, square_o, square_v, product, mean_base = self.sums / self.n
         bessel = self.n / (self.n - 1)
-        spread_o = float((self.sums[2] / self.n - mean_o**2).mean()) * bessel
-        spread_v = float((self.sums[3] / self.n - mean_v**2).mean()) * bessel
-        linked = float((self.sums[4] / self.n - mean_o * mean_v).mean()) * bessel
+        spread_o = float((square_o - mean_o**2).mean()) * bessel
+        spread_v = float((square_v - mean_v**2).mean()) * bessel
+        # Around the means of the pool: a picked base is an original like any other.
+        linked = float((product - mean_o * mean_v - mean_v * (mean_base - mean_o)).mean()) * bessel
         half = 2 * pool_inputs
         parts = spread_o / half, spread_v / half, 2 * linked / half
         return Components(*parts, total - sum(parts), total, pool_inputs)

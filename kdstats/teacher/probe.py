@@ -163,7 +163,7 @@ class Probe:
             log_v = _log_probabilities(logits, batch.sample_id)
             u_v = self._u(log_v, batch.images)
         base = log_o[batch.index]
-        tally.pairs.update(base.exp().cpu().numpy(), log_v.exp().cpu().numpy())
+        tally.pairs.update(*(part.exp().cpu().numpy() for part in (log_o, log_v, base)))
         tally.means.append(_mean(log_v))
         tally.u.append(torch.cat([u_o, u_v]).cpu().numpy())
         tally.entropy += float(_entropy(log_v).sum())

@@ -76,3 +76,23 @@ def test_what_is_refused():
     state.update(np.ones((1, 3)) / 3, np.ones((1, 3)) / 3)
     with pytest.raises(UsageError, match="at least 2"):
         state.components(1.0, 10)
+
+
+def test_originals_are_those_of_the_pool_whatever_was_picked():
+    """Views of a few bases only: the originals' spread is that of all originals, the link around their mean."""
+    rng = np.random.default_rng(5)
+    originals = rng.dirichlet(np.ones(4), size=60)
+    picked = rng.integers(0, 10, size=60)
+    base = originals[picked]
+    views = 0.5 * base + 0.5 * rng.dirichlet(np.ones(4), size=60)
+    state = PairMoments(4)
+    for start in range(0, 60, 20):
+        rows = slice(start, start + 20)
+        state.update(originals[rows], views[rows], base[rows])
+    plain = PairMoments(4)
+    plain.update(originals, originals)
+    found, alone = state.components(1e-3, 640), plain.components(1e-3, 640)
+    assert found.var_original == pytest.approx(alone.var_original, rel=1e-12)
+    linked = ((base - originals.mean(0)) * (views - views.mean(0))).mean() * 60 / 59
+    assert found.cov_views == pytest.approx(2 * linked / 1280, rel=1e-9)
+    assert found.var_original + found.var_augmented + found.cov_views + found.cov_cross == pytest.approx(1e-3)

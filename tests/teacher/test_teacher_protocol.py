@@ -110,7 +110,10 @@ def test_published_protocol(scheme, draws):
     top, lam = v.argmax(1), np.concatenate(naive.lam)
     hit = lam * (top == np.concatenate(naive.labels)) + (1 - lam) * (top == np.concatenate(naive.other))
     assert result.view_accuracy == pytest.approx(hit.mean(), abs=2e-3)
-    linked = np.mean([np.cov(base[:, c], v[:, c]) for c in range(10)], axis=0) / (2 * 640)
+    # Originals are those of the pool; a view is linked to its own base, which picking may repeat or leave out.
+    o = np.concatenate(naive.o)
+    link = ((base - o.mean(0)) * (v - v.mean(0))).sum() / (len(v) - 1) / 10
+    linked = np.array([[o.var(0, ddof=1).mean(), link], [link, v.var(0, ddof=1).mean()]]) / (2 * 640)
     parts = result.components
     assert (parts.var_original, parts.var_augmented) == pytest.approx((linked[0, 0], linked[1, 1]), abs=1e-9)
     assert parts.cov_views == pytest.approx(2 * linked[0, 1], abs=1e-9)
