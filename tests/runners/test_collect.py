@@ -44,3 +44,38 @@ def test_the_matrix_holds_full_steps_of_the_last_quarter(recorded):
     ]
     assert epochs.tolist() == [6, 6, 7, 7]
     assert u == pytest.approx(np.array(rows), rel=1e-5)
+
+
+def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_path):
+    import torch
+
+    from kdstats import data
+    from kdstats.records.paths import StudyPaths
+    from kdstats.records.writer import is_complete
+    from kdstats.teacher.load import load_network
+    from runners import recipes
+    from runners.collect import collect
+    from runners.loop import train_student
+    from runners.run_spec import RunSpec
+
+    train, test = data.load("digits", "train").head(320), data.load("digits", "test").head(50)
+    teacher = load_network(None, None, train, torch.device("cpu"))
+    specs = [
+        RunSpec(
+            "digits", None, train.digest, "resnet8", str(teacher.path), "resnet8", teacher.sha256, "lenet8", scheme,
+            0, recipes.get("digits").with_epochs(2),
+        )
+        for scheme in ("identity", "cutmix")
+    ]  # fmt: skip
+    for spec in specs:
+        train_student(spec, spec.paths(tmp_path), train, test, teacher)
+    assert collect(StudyPaths(tmp_path), specs) == []
+    part = specs[1].paths(tmp_path).sample_part(2)
+    content = bytearray(part.read_bytes())
+    content[-3] ^= 255  # the end of a Parquet file's magic word, at the same size
+    part.write_bytes(content)
+    ((spec, said),) = collect(StudyPaths(tmp_path), specs)
+    assert spec.scheme == "cutmix"
+    assert "epoch=0002.parquet" in said
+    assert not is_complete(spec.paths(tmp_path))
+    assert is_complete(specs[0].paths(tmp_path))

@@ -148,3 +148,30 @@ def test_place_of_files_does_not_change_the_digest(world):
     assert replace(spec, alpha=0.8).digest != spec.digest
     assert replace(spec, scheme="mixup", seed=4).recipe_digest == spec.recipe_digest
     assert replace(spec, alpha=0.8).recipe_digest != spec.recipe_digest
+
+
+def _cut_metrics(paths):
+    paths.metrics.write_bytes(paths.metrics.read_bytes()[:-1])
+
+
+def _cut_done(paths):
+    paths.done.write_bytes(paths.done.read_bytes()[:100])
+
+
+def _lose_samples(paths):
+    paths.sample_part(2).unlink()
+
+
+@pytest.mark.parametrize("damage", [_cut_metrics, _cut_done, _lose_samples])
+def test_a_damaged_complete_run_is_trained_again(world, tmp_path, damage):
+    paths, outcome = _train(world, tmp_path, world[3])
+    weights = load_file(paths.last)
+    damage(paths)
+    assert not is_complete(paths)
+    again, second = _train(world, tmp_path, world[3])
+    assert verify_done(again) == []
+    assert {k: v for k, v in second.items() if k != "seconds"} == {
+        k: v for k, v in outcome.items() if k != "seconds"
+    }
+    assert all(torch.equal(weights[k], v) for k, v in load_file(again.last).items())
+    assert len(_rows(again)["sample_id"]) == 3 * 2 * 330

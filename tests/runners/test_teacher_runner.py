@@ -55,3 +55,20 @@ def test_weights_that_differ_from_their_card_are_refused(sets, tmp_path):
     out.with_suffix(".json").write_text(json.dumps(card | {"sha256": "0" * 64}))
     with pytest.raises(MissingError, match="changed or damaged"):
         load_network(out, None, sets[0], torch.device("cpu"))
+
+
+def test_a_target_that_would_replace_something_else_is_refused_first(tmp_path):
+    from kdstats.errors import UsageError
+
+    (tmp_path / "package.json").write_text('{"name": "mine"}')
+    (tmp_path / "folder.safetensors").mkdir()
+    for name, said in (
+        ("package.safetensors", "no teacher's card"),
+        ("folder.safetensors", "is a folder"),
+        ("weights.pth", "weights.safetensors"),
+        ("card.json", "card.safetensors"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            teacher.check_target(tmp_path / name)
+    assert (tmp_path / "package.json").read_text() == '{"name": "mine"}'
+    teacher.check_target(tmp_path / "new.safetensors")
