@@ -66,8 +66,8 @@ def ranking_table(result: Ranking, study: Study) -> str:
         split += f" ({int(study.card.dataset['test']):,} images)"
     rule = (
         f"mean ± standard deviation (n), n = {sizes(ns)}; brackets: {100 * CONFIDENCE:g} % "
-        "intervals from the pooled "
-        "within-scheme variance (Student's t); tie: within one standard error of the best"
+        "intervals of the means (Student's t; they hold the common effect of shared seeds); differences against "
+        "identity hold together (Bonferroni); tie: within one standard error of the best"
         if result.table["test_loss_low"].notna().any()
         else f"n = {sizes(ns)} a scheme: no spread, so no interval"
     )

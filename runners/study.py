@@ -315,7 +315,10 @@ def _teacher_card(network: Network, test_set: ImageSet) -> dict[str, Any]:
 def report(out: Path) -> None:
     """Starts ``python -m reports.build`` as a process; runners import neither analyses nor reports."""
     root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-m", "reports.build", str(out.resolve())], cwd=root, check=False)
+    target = out.resolve()
+    # Relative where it can be, so that a page made inside the checkout names no machine's folders.
+    shown = target.relative_to(root) if target.is_relative_to(root) else target
+    done = subprocess.run([sys.executable, "-m", "reports.build", str(shown)], cwd=root, check=False)
     if done.returncode:
         raise MissingError(
             f"the page of {out} could not be built (exit {done.returncode}); see the line above"
