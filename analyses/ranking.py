@@ -146,7 +146,8 @@ class PairRanking:
         chance = probability(self.p_best)
         text = (
             f"{self.pair}: P({self.best} is truly the best of these) = {chance} under a flat prior "
-            f"(1/{self.schemes} = {number(1 / self.schemes, 2)} would say nothing)"
+            f"(1/{self.schemes} = {number(1 / self.schemes, 2)} would say nothing; "
+            f"n = {sizes(self.seeds)} a scheme)"
         )
         if self.tied:
             verb = "lies" if len(self.tied) == 1 else "lie"
@@ -156,7 +157,7 @@ class PairRanking:
     def _equal(self) -> tuple[str, ...]:
         if math.isnan(self.p_equal):
             return ()
-        test = f"F({self.schemes - 1}, {self.df}) = {number(self.f, 1)}, {p_value(self.p_equal)}"
+        test = f"F({self.schemes - 1}, {self.df}) = {number(self.f, 2)}, {p_value(self.p_equal)}"
         if self.p_equal < 1 - CONFIDENCE and self.p_without >= 1 - CONFIDENCE:
             return (
                 f"{self.pair}: the schemes differ by more than seeds explain ({test}), but that rests on one: "

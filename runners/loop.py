@@ -87,13 +87,7 @@ def train_student(
         )
     base = StandardAugmentation(train_set.base)
     kd = KD(spec.temperature)
-    optimiser = torch.optim.SGD(
-        student.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
+    optimiser = recipe.optimiser(student)
     best, first, spent = _Best(), 0, 0.0
     state = load_state(paths.state, spec.digest)
     if state is not None:

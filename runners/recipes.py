@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kdstats.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,18 @@ class Recipe:
         if step < rise:
             return self.lr * (step + 1) / rise
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1, total - rise)))
+
+    def optimiser(self, network: nn.Module) -> torch.optim.SGD:
+        """SGD over all parameters of ``network``; set the rate of each step from :meth:`lr_at`."""
+        import torch
+
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
 
     def on_this_machine(self) -> Recipe:
         """The recipe with ``precision="auto"`` resolved for this CPU."""

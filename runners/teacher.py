@@ -49,13 +49,7 @@ def train(
     model = models.build(arch, train_set.classes, train_set.img_size, train_set.channels)
     model = model.to(memory_format=torch.channels_last)
     base = StandardAugmentation(train_set.base)
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
+    optimiser = recipe.optimiser(model)
     setting = json.dumps([arch, train_set.name, train_set.digest, asdict(recipe), seed])
     identity = hashlib.sha256(setting.encode()).hexdigest()
     state_path = out.with_suffix(".state.pt")

@@ -133,7 +133,7 @@ def test_killed_workers_and_a_killed_driver_lose_nothing(tmp_path):
     assert not alive, "a worker outlived its driver and would write beside the next one's"
 
     driver = begin()
-    wait_for(lambda: len(list(rough.rglob("done.json"))) >= 2)
+    wait_for(lambda: workers(driver))  # by then the driver has its signal handlers
     driver.send_signal(signal.SIGTERM)
     _, said = driver.communicate(timeout=60)
     assert driver.returncode == 143, said
