@@ -31,7 +31,8 @@ PAIR = "resnet8/lenet8"
 GOLDEN = [
     "resnet8/lenet8: b has the lowest mean test loss of 3 schemes, 0.330 [0.315, 0.345] nats (n = 3 seeds).",
     "resnet8/lenet8: b differs from identity by −0.070 [−0.103, −0.037] nats (n = 3 seeds a scheme).",
-    "resnet8/lenet8: P(b is truly the best of these) = 0.82 under a flat prior (1/3 = 0.33 would say nothing; n = 3 seeds a scheme).",
+    "resnet8/lenet8: P(b is truly the best of these) = 0.82 under a flat prior (1/3 = 0.33 would say nothing; "
+    "n = 3 seeds a scheme).",
     "resnet8/lenet8: the schemes differ by more than seeds explain (F(2, 4) = 32.25, p = 0.003), but that rests on "
     "one: without identity the others cannot be told apart (p = 0.35).",
 ]
