@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdstats.errors import UsageError
-from kdstats.estimators.efficient import LogValue
 from kdstats.estimators.intervals import t_quantile
+from kdstats.estimators.log_value import LogValue
 
 
 @dataclass(frozen=True, slots=True)

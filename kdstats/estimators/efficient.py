@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdstats.errors import CheckError, UsageError
-from kdstats.estimators.estimate import Estimate
-from kdstats.estimators.intervals import Jackknife, t_quantile
 from kdstats.estimators.layout import PoolLayout
-from kdstats.estimators.tstddev import all_equal, mean_sd, mean_sd_left_out
+from kdstats.estimators.log_value import LogValue, log_jackknife
+from kdstats.estimators.tstddev import all_equal
 
 Array = NDArray[np.float64]
 LEAST_UNITS = 10
@@ -63,70 +62,6 @@ class OriginalsMoments:
         return OriginalsMoments(total, between, exact, float(np.sqrt(0.5 * (gap**2).mean() / len(first))))
 
 
-@dataclass(frozen=True, slots=True)
-class LogValue:
-    """A positive number with independent-like pseudo-values of its logarithm, for intervals and comparisons.
-
-    Attributes:
-        value: The number itself.
-        centre: Logarithm around which the interval sits.
-        pseudo: ``[J]`` pseudo-values of the logarithm, one per unit.
-        df: Degrees of freedom behind their spread.
-        control_slope: How far the control's known value moves this logarithm; 0 without a control.
-        control_se: Standard error of that known value, shared by all schemes of one probe.
-    """
-
-    value: float
-    centre: float
-    pseudo: Array
-    df: float
-    control_slope: float = 0.0
-    control_se: float = 0.0
-
-    @property
-    def relative_se(self) -> float:
-        """Standard error of the logarithm."""
-        spread = float(self.pseudo.var(ddof=1)) / len(self.pseudo)
-        return math.sqrt(spread + (self.control_slope * self.control_se) ** 2)
-
-    def half_width(self, confidence: float) -> float:
-        """Half the interval on the log scale: the relative half-width."""
-        return t_quantile(confidence, self.df) * self.relative_se
-
-    def estimate(
-        self, confidence: float, method: str, definition: str, notes: tuple[str, ...] = ()
-    ) -> Estimate:
-        """The number with its interval."""
-        half = self.half_width(confidence)
-        return Estimate(
-            self.value,
-            self.value * self.relative_se,
-            math.exp(self.centre - half),
-            math.exp(self.centre + half),
-            len(self.pseudo),
-            method,
-            confidence,
-            definition,
-            notes,
-        )
-
-
-def from_pools(pools: Array) -> LogValue:
-    """The plain published value of pool means ``[K, C]``, ready for comparisons."""
-    if all_equal(pools):
-        raise CheckError(f"all {len(pools)} pool means are equal: nothing varies")
-    value = mean_sd(pools)
-    logs = _log_jackknife(value, mean_sd_left_out(pools), "pools")
-    return LogValue(value, logs.corrected, logs.pseudo, len(pools) - 1)
-
-
-def _log_jackknife(value: float, left: Array, units: str) -> Jackknife:
-    """The jackknife of the logarithm; raises ``CheckError`` where one unit holds all of the variance."""
-    if not (left > 1e-6 * value).all():
-        raise CheckError(f"all {units} but number {int(np.argmin(left))} are equal: one of them is no spread")
-    return Jackknife.of(math.log(value), np.log(left))
-
-
 def from_batches(
     originals: Array,
     views: Array,
@@ -166,11 +101,11 @@ def from_batches(
     keep = _finite_factor(variance, originals, views, epoch, layout, moments)
     scale = math.sqrt(layout.per_batch)
     value = scale * float(np.sqrt(keep * variance).mean())
-    logs = _log_jackknife(value, scale * np.sqrt(keep * left).mean(axis=1), "batches")
+    logs = log_jackknife(value, scale * np.sqrt(keep * left).mean(axis=1), "batches")
     if not moments.exact:
         return LogValue(math.exp(logs.corrected), logs.corrected, logs.pseudo, df)
     variance_o, left_o = within_epochs(originals, epoch)
-    control = _log_jackknife(float(np.sqrt(variance_o).mean()), np.sqrt(left_o).mean(axis=1), "originals")
+    control = log_jackknife(float(np.sqrt(variance_o).mean()), np.sqrt(left_o).mean(axis=1), "originals")
     known = math.log(float(np.sqrt(moments.total / layout.batch_size).mean()))
     centred = control.pseudo - control.corrected
     slope = float(centred @ logs.pseudo) / float(centred @ centred) if centred.any() else 0.0

@@ -56,22 +56,3 @@ class Jackknife:
         j = len(left_out)
         pseudo = j * value - (j - 1) * left_out
         return Jackknife(value, float(pseudo.mean()), float(pseudo.std(ddof=1)) / math.sqrt(j), pseudo)
-
-
-def log_interval(centre: float, se: float, df: float, confidence: float) -> tuple[float, float]:
-    """An interval for a positive quantity, symmetric on the log scale, with Student's t.
-
-    Args:
-        centre: Where the interval sits (a bias-corrected value).
-        se: Standard error of ``centre``, same unit.
-        df: Degrees of freedom behind ``se``.
-        confidence: Nominal coverage.
-    """
-    half = t_quantile(confidence, df) * se / centre
-    return centre * math.exp(-half), centre * math.exp(half)
-
-
-def plain_interval(centre: float, se: float, df: float, confidence: float) -> tuple[float, float]:
-    """``centre`` ± Student's t times ``se``."""
-    half = t_quantile(confidence, df) * se
-    return centre - half, centre + half

@@ -10,8 +10,9 @@ under the same definition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.estimate import Estimate
-from kdstats.estimators.intervals import Jackknife, check_confidence, log_interval
+from kdstats.estimators.intervals import check_confidence
+from kdstats.estimators.log_value import LogValue, log_jackknife
 
 Array = NDArray[np.float64]
 LEAST_POOLS = 5
+METHOD = "mean over classes of the sd over pools; delete-one-pool jackknife of the logarithm, t"
 
 
 def as_array(values: Any) -> Array:
@@ -113,25 +116,26 @@ def t_stddev(mean_probs: Any, *, confidence: float = 0.95, definition: str = "")
         raise UsageError(
             f"T. stddev needs at least {LEAST_POOLS} pools, not {k}; a standard error needs spread"
         )
-    if all_equal(pools):
-        raise CheckError(f"all {k} pool means are equal: nothing varies, T. stddev has no interval")
-    value = mean_sd(pools)
-    jack = Jackknife.of(value, mean_sd_left_out(pools))
-    low, high = log_interval(jack.corrected, jack.se, k - 1, confidence)
+    found = from_pools(pools)
     notes: tuple[str, ...] = ()
-    if not low <= value <= high:
-        notes = (f"with {k} pools the square root biases the value by {value / jack.corrected - 1:+.1%}",)
-    return Estimate(
-        value=value,
-        se=jack.se,
-        low=low,
-        high=high,
-        n=k,
-        method="mean over classes of the sd over pools; delete-one-pool jackknife, t on the log scale",
-        confidence=confidence,
-        definition=definition,
-        notes=notes,
-    )
+    estimate = found.estimate(confidence, METHOD, definition)
+    if not estimate.low <= found.value <= estimate.high:
+        bias = found.value / math.exp(found.centre) - 1
+        notes = (f"with {k} pools the square root biases the value by {bias:+.1%}",)
+    return replace(estimate, notes=notes)
+
+
+def from_pools(pools: Array) -> LogValue:
+    """The published value of pool means ``[K, C]`` with its pseudo-values, for intervals and comparisons.
+
+    Raises:
+        CheckError: Nothing varies, or one pool holds all of the spread.
+    """
+    if all_equal(pools):
+        raise CheckError(f"all {len(pools)} pool means are equal: nothing varies, T. stddev has no interval")
+    value = mean_sd(pools)
+    logs = log_jackknife(value, mean_sd_left_out(pools), "pools")
+    return LogValue(value, logs.corrected, logs.pseudo, len(pools) - 1)
 
 
 def null_value(classes: int, inputs: int) -> float:

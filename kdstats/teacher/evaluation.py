@@ -13,17 +13,11 @@ from kdstats.data import ImageSet
 from kdstats.estimators.comparison import Comparison, compare, probability_lowest
 from kdstats.estimators.components import Components
 from kdstats.estimators.covariance import CovarianceEstimate, ce_covariance
-from kdstats.estimators.efficient import (
-    LEAST_UNITS,
-    LogValue,
-    OriginalsMoments,
-    from_batches,
-    from_pools,
-    within_epochs,
-)
+from kdstats.estimators.efficient import LEAST_UNITS, OriginalsMoments, from_batches, within_epochs
 from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.layout import PoolLayout
-from kdstats.estimators.tstddev import null_value, pool_batches
+from kdstats.estimators.log_value import LogValue
+from kdstats.estimators.tstddev import METHOD, from_pools, null_value, pool_batches
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.load import Network
 from kdstats.teacher.probe import Probe, Tally
@@ -293,7 +287,7 @@ def _result(
 ) -> SchemeResult:
     tally = probe.tallies[name]
     if moments is None:
-        method = "sd over pools as published; delete-one-pool jackknife, t on the log scale"
+        method = METHOD
     elif moments.exact:
         method = "batch-level variance with the originals as control variate; delete-one-batch jackknife, t, log scale"
     else:

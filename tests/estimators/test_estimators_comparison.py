@@ -8,7 +8,8 @@ from scipy import stats
 
 from kdstats.errors import UsageError
 from kdstats.estimators.comparison import compare, probability_lowest
-from kdstats.estimators.efficient import LogValue, from_pools
+from kdstats.estimators.log_value import LogValue
+from kdstats.estimators.tstddev import from_pools
 
 
 def two(

@@ -1,0 +1,70 @@
+"""A positive number on the log scale: its interval, and the pseudo-values that pair it with another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdstats.errors import CheckError
+from kdstats.estimators.estimate import Estimate
+from kdstats.estimators.intervals import Jackknife, t_quantile
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LogValue:
+    """A positive number with independent-like pseudo-values of its logarithm, for intervals and comparisons.
+
+    Attributes:
+        value: The number itself.
+        centre: Logarithm around which the interval sits.
+        pseudo: ``[J]`` pseudo-values of the logarithm, one per unit.
+        df: Degrees of freedom behind their spread.
+        control_slope: How far the control's known value moves this logarithm; 0 without a control.
+        control_se: Standard error of that known value, shared by all schemes of one probe.
+    """
+
+    value: float
+    centre: float
+    pseudo: Array
+    df: float
+    control_slope: float = 0.0
+    control_se: float = 0.0
+
+    @property
+    def relative_se(self) -> float:
+        """Standard error of the logarithm."""
+        spread = float(self.pseudo.var(ddof=1)) / len(self.pseudo)
+        return math.sqrt(spread + (self.control_slope * self.control_se) ** 2)
+
+    def half_width(self, confidence: float) -> float:
+        """Half the interval on the log scale: the relative half-width."""
+        return t_quantile(confidence, self.df) * self.relative_se
+
+    def estimate(
+        self, confidence: float, method: str, definition: str, notes: tuple[str, ...] = ()
+    ) -> Estimate:
+        """The number with its interval."""
+        half = self.half_width(confidence)
+        return Estimate(
+            self.value,
+            self.value * self.relative_se,
+            math.exp(self.centre - half),
+            math.exp(self.centre + half),
+            len(self.pseudo),
+            method,
+            confidence,
+            definition,
+            notes,
+        )
+
+
+def log_jackknife(value: float, left: Array, units: str) -> Jackknife:
+    """The jackknife of the logarithm; raises ``CheckError`` where one unit holds all of the variance."""
+    if not (left > 1e-6 * value).all():
+        raise CheckError(f"all {units} but number {int(np.argmin(left))} are equal: one of them is no spread")
+    return Jackknife.of(math.log(value), np.log(left))
