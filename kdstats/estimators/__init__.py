@@ -1,5 +1,5 @@
 """Estimators: from pools and samples to a number with its standard error and interval.
 
-This room imports numpy and scipy only (a test checks it). Every estimator is a frozen state with
-``update``, ``merge`` and ``compute``, over free functions that hold the mathematics.
+This room imports numpy and scipy only (a test checks it). The mathematics are free functions of arrays; the
+streaming ``TStddev`` and ``Comoments`` offer ``update``, ``merge`` and ``compute`` over them.
 """

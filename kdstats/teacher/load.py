@@ -1,4 +1,4 @@
-"""Finding and loading a teacher (or a student): weights, card, hash, measured accuracy."""
+"""Finding and loading a teacher (or a student): weights, card, hash."""
 
 from __future__ import annotations
 

@@ -188,19 +188,17 @@ class Probe:
         ``images`` equal to the size of the training set makes the result exact, hence usable as a control.
         """
         # An epoch that no batch of the probe uses, so that the draws are independent of theirs.
+        order = epoch_order(self.seed, -1, len(self.images))
         first, second = (
-            np.concatenate(
-                [self._probabilities(start, min(start + 500, n), epoch) for start in range(0, n, 500)]
-            )
+            np.concatenate([self._probabilities(rows, epoch) for rows in torch.split(order[:n], 500)])
             for epoch, n in ((-1, images), (-2, again))
         )
         return OriginalsMoments.of(first, second, exact=images == len(self.images))
 
-    def _probabilities(self, start: int, stop: int, epoch: int) -> NDArray[np.float32]:
-        order = epoch_order(self.seed, -1, len(self.images))
-        x = self.original(order[start:stop], epoch)
+    def _probabilities(self, positions: Tensor, epoch: int) -> NDArray[np.float32]:
+        x = self.original(positions, epoch)
         self.forwards += len(x)
-        ids = self.images.sample_id[order[start:stop].to(x.device)]
+        ids = self.images.sample_id[positions.to(x.device)]
         probabilities: NDArray[np.float32] = (
             _log_probabilities(self.teacher.logits(x), ids).exp().cpu().numpy()
         )
