@@ -56,7 +56,14 @@ class GridSection(_Section):
     @field_validator("schemes")
     @classmethod
     def _known_schemes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _distinct("scheme", tuple(schemes.record(name).name for name in names))
+        flat = [member for name in names for member in schemes.members(name)]
+        return _distinct("scheme", tuple(schemes.record(name).name for name in flat))
+
+    @model_validator(mode="after")
+    def _presets_fit_the_draws(self) -> GridSection:
+        for name in self.schemes:
+            schemes.get(name, draws=self.draws)
+        return self
 
     @field_validator("seeds")
     @classmethod
@@ -92,6 +99,9 @@ class KdSection(_Section):
     temperature: float = Field(4.0, gt=0, description="temperature T of both KL terms")
     gamma: float = Field(0.1, ge=0, description="weight of the cross-entropy with the labels")
     alpha: float = Field(0.9, ge=0, description="weight of each KL term")
+    targets: Literal["teacher", "interpolated", "labels"] = Field(
+        "teacher", description="what the views are taught: the teacher's answer, mixed logits or mixed labels"
+    )
 
 
 class ProbeSection(_Section):

@@ -4,8 +4,9 @@ Each step sees a batch of originals x and its views x′. Both networks see the 
 
     γ CE(student(x), y) + α [ KL(teacher(x) ‖ student(x)) + KL(teacher(x′) ‖ student(x′)) ]
 
-(Wang et al. 2022, ``--lw_mix [1,0,1]``): originals are kept, views are relabelled by the teacher. The student
-forwards originals and views separately, so BatchNorm sees two batches, as published.
+(Wang et al. 2022, ``--lw_mix [1,0,1]``): originals are kept, views are relabelled by the teacher (or taught
+otherwise, see :mod:`runners.view_loss`). The student forwards originals and views separately, so BatchNorm sees
+two batches, as published.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from kdstats.teacher.load import Network
 from runners.checkpoint import load_state, save_state
 from runners.objectives.kd import KD
 from runners.run_spec import RunSpec
+from runners.view_loss import ViewLoss
 
 EpochDone = Callable[[int, int, dict[str, Any]], None]
 
@@ -87,6 +89,7 @@ def train_student(
         )
     base = StandardAugmentation(train_set.base)
     kd = KD(spec.temperature)
+    on_views = ViewLoss(spec.targets, kd, train_set.classes)
     optimiser = recipe.optimiser(student)
     best, first, spent = _Best(), 0, 0.0
     state = load_state(paths.state, spec.digest)
@@ -94,6 +97,8 @@ def train_student(
         student.load_state_dict(state["student"])
         optimiser.load_state_dict(state["optimiser"])
         best, first, spent = _Best(**state["best"]), state["epoch"], state["seconds"]
+        scheme.load_state_dict(state.get("scheme", {}))
+        on_views.load_state_dict(state.get("targets", {}))
 
     paths.root.mkdir(parents=True, exist_ok=True)
     # A run that says it is complete and is not (a damaged part) is taken up again, from its state if there is one.
@@ -117,6 +122,8 @@ def train_student(
             began = time.perf_counter()
             recorder.start_epoch(epoch + 1)
             student.train()
+            scheme.reset()
+            on_views.reset()
             order = epoch_order(spec.seed, epoch, len(train_set)).to(device)
             total = torch.zeros((), device=device)
             for step in range(steps):
@@ -137,7 +144,8 @@ def train_student(
                 teacher_x, teacher_v = teacher.logits(x), teacher.logits(view.images)
                 with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                     student_x, student_v = student(x), student(view.images)
-                kd_x, kd_v = kd.per_image(student_x, teacher_x), kd.per_image(student_v, teacher_v)
+                kd_x = kd.per_image(student_x, teacher_x)
+                kd_v = on_views.per_image(view, student_v, teacher_v, teacher_x, labels)
                 loss = spec.gamma * F.cross_entropy(student_x.float(), labels)
                 loss = loss + spec.alpha * (kd_x.mean() + kd_v.mean())
                 optimiser.zero_grad(set_to_none=True)
@@ -191,6 +199,8 @@ def train_student(
                     "identity": spec.digest,
                     "student": student.state_dict(),
                     "optimiser": optimiser.state_dict(),
+                    "scheme": scheme.state_dict(),
+                    "targets": on_views.state_dict(),
                     "best": vars(best),
                     "epoch": epoch + 1,
                     "seconds": spent,

@@ -39,6 +39,7 @@ def make_specs(study: StudyFile, train_set: ImageSet, teachers: dict[str, Networ
             temperature=study.kd.temperature,
             gamma=study.kd.gamma,
             alpha=study.kd.alpha,
+            targets=study.kd.targets,
             log_every=study.log.every,
             log_dtype=study.log.dtype,
         )

@@ -32,6 +32,7 @@ class RunSpec:
         temperature: T of the distillation loss.
         gamma: Weight of the cross-entropy with the labels of the originals.
         alpha: Weight of each of the two distillation terms, originals and views.
+        targets: What the views are taught, see :data:`kdstats.schemes.TARGETS`.
         log_every: Record the samples of every k-th epoch.
         log_dtype: ``float32`` or ``float16`` on disk.
     """
@@ -51,15 +52,19 @@ class RunSpec:
     temperature: float = 4.0
     gamma: float = 0.1
     alpha: float = 0.9
+    targets: str = "teacher"
     log_every: int = 1
     log_dtype: str = "float32"
 
     def resolved(self) -> dict[str, Any]:
-        """The fields that decide the numbers, as plain JSON."""
+        """The fields that decide the numbers, as plain JSON.
+
+        A field that came after the first runs is left out while it has its default, so that their digests stay.
+        """
         fields = asdict(self)
         for place in ("data", "teacher_weights"):
             del fields[place]
-        return fields
+        return {k: v for k, v in fields.items() if (k, v) != ("targets", "teacher")}
 
     @property
     def digest(self) -> str:

@@ -67,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=4.0, help="T of the KL terms (default: 4)")
     parser.add_argument("--gamma", type=float, default=0.1, help="weight of the cross-entropy (default: 0.1)")
     parser.add_argument("--alpha", type=float, default=0.9, help="weight of each KL term (default: 0.9)")
+    parser.add_argument(
+        "--targets", default="teacher", choices=tuple(schemes.TARGETS), help="what the views are taught"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
@@ -96,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         temperature=args.temperature,
         gamma=args.gamma,
         alpha=args.alpha,
+        targets=args.targets,
     )
     paths = spec.paths(args.out)
     outcome = run_spec(spec, paths, args.device, _say)

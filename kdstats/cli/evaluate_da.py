@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 def command(
     scheme: list[str] | None = typer.Option(
         None,
-        help="Augmentation to measure, e.g. cutmix; repeat for more. `kdstats schemes list` shows all.",
+        help="Augmentation to measure, e.g. cutmix, cutmix@clovaai, pick(mixup); repeat for more. wang2022: the "
+        "nine of the paper. `kdstats schemes list` shows all.",
         metavar="NAME",
     ),
     all_schemes: bool = typer.Option(
-        False, "--all", help="Measure the nine schemes of Wang et al. 2022 instead of naming some."
+        False, "--all", help="Measure every registered augmentation instead of naming some."
     ),
     dataset: str | None = typer.Option(
         None,

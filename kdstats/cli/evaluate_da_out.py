@@ -98,14 +98,15 @@ def _write_pools(path: Path, evaluation: Evaluation, document: Mapping[str, Any]
 
     blocks = {ORIGINALS: evaluation.batch_means[ORIGINALS]}
     blocks |= {result.scheme: evaluation.batch_means[result.scheme] for result in evaluation.results}
-    batches = len(evaluation.epoch)
+    sizes = evaluation.view_sizes
+    counts = [len(block) for block in blocks.values()]  # a scheme stops when its interval is narrow enough
     data = {
-        "epoch": np.tile(np.array(evaluation.epoch, dtype=np.int32), len(blocks)),
-        "step": np.tile(np.arange(batches, dtype=np.int32), len(blocks)),
-        "n": np.tile(np.array(evaluation.sizes, dtype=np.int32), len(blocks)),
-        "view": np.repeat([ORIGINALS if name == ORIGINALS else "augmented" for name in blocks], batches),
+        "epoch": np.concatenate([np.array(evaluation.epoch[:n], dtype=np.int32) for n in counts]),
+        "step": np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
+        "n": np.concatenate([np.array(sizes[name], dtype=np.int32) for name in blocks]),
+        "view": np.repeat([ORIGINALS if name == ORIGINALS else "augmented" for name in blocks], counts),
         "mean_prob": np.concatenate(list(blocks.values())),
-        "scheme": np.repeat(list(blocks), batches),
+        "scheme": np.repeat(list(blocks), counts),
     }
     meta = {
         "kind": "evaluate-da",

@@ -10,7 +10,11 @@ from kdstats.errors import UsageError
 from kdstats.tables import check_format
 
 app = typer.Typer(help="The augmentations: list them, or show one with its rules and a sheet of real images.")
-COLUMNS = ("name", "family", "draws", "needs", "reference")
+COLUMNS = ("name", "family", "draws", "targets", "needs", "presets", "reference")
+ALSO = (
+    "Also NAME(parameter=value), NAME@PRESET, pick(BASE) and A+B: `kdstats schemes show 'pick(mixup)'` explains "
+    "any of them."
+)
 
 
 @app.callback(invoke_without_command=True, no_args_is_help=True)
@@ -22,29 +26,46 @@ def _room() -> None:
 def list_command(
     fmt: str = typer.Option("table", "--format", help="table, json, csv, md or latex.", metavar="FORMAT"),
 ) -> int:
-    """All augmentations: name, family, granularity of draws, networks they must be given, publication."""
+    """All augmentations: family, granularity of draws, targets, networks they need, presets, publication."""
     check_format(fmt)
     from kdstats import schemes
+    from kdstats.schemes import plugins
+    from kdstats.schemes.presets import presets_of
     from kdstats.schemes.scheme import GRANULARITIES
     from kdstats.tables import write
 
-    rows = [
-        {
-            "name": record.name,
-            "family": record.family,
-            "draws": ", ".join(GRANULARITIES),
-            "needs": ", ".join(sorted(record.needs)),
-            "reference": record.reference,
-        }
-        for record in map(schemes.record, schemes.names())
-    ]
+    rows, wrong = [], plugins.refused()
+    for name in schemes.names():
+        try:
+            record = schemes.record(name)
+        except UsageError as error:  # a plug-in that does not load must not hide the others
+            wrong.append(str(error))
+            continue
+        rows.append(
+            {
+                "name": record.name,
+                "family": record.family,
+                "draws": ", ".join(GRANULARITIES),
+                "targets": ", ".join(record.targets),
+                "needs": ", ".join(sorted(record.needs)),
+                "presets": ", ".join(presets_of(record.name)),
+                "reference": record.reference,
+            }
+        )
     typer.echo(write(fmt, rows, COLUMNS), nl=False)
+    if fmt == "table":
+        typer.echo(f"\n{ALSO}")
+    for text in wrong:
+        typer.echo(f"kdstats: {text}", err=True)
     return 0
 
 
 @app.command("show")
 def show_command(
-    name: str = typer.Argument(help="Augmentation, e.g. cutmix.", metavar="NAME"),
+    name: str = typer.Argument(
+        help="Augmentation, e.g. cutmix, cutmix@clovaai, cutmix(alpha=0.5), pick(mixup), crop_flip+cutout.",
+        metavar="NAME",
+    ),
     out: Path | None = typer.Option(
         None,
         help="Also save a sheet of eight real images, originals above and views below: .png, .pdf or .svg.",
@@ -69,8 +90,11 @@ def show_command(
     student_arch: str | None = typer.Option(
         None, "--student-arch", help="The student's network, unless its card says so.", metavar="NAME"
     ),
-    draws: str = typer.Option(
-        "batch", help="One random draw per batch (as published) or per sample.", metavar="batch|sample"
+    draws: str | None = typer.Option(
+        None,
+        help="One random draw per batch or per sample. [default: as the preset says, else batch]",
+        metavar="batch|sample",
+        show_default=False,
     ),
     seed: int = typer.Option(0, help="Seed of images and draws."),
     fmt: str = typer.Option("table", "--format", help="table, json, csv, md or latex.", metavar="FORMAT"),
@@ -93,4 +117,41 @@ def show_command(
         caption = save_sheet(facts.name, request, out)
         typer.echo(f"figure: {out}\ncaption: {caption}", err=True)
     typer.echo(render(facts, fmt), nl=False)
+    return 0
+
+
+@app.command("check")
+def check_command(
+    name: str = typer.Argument(help="Augmentation, for example one of your own plug-in.", metavar="NAME"),
+    fmt: str = typer.Option("table", "--format", help="table, json, csv, md or latex.", metavar="FORMAT"),
+) -> int:
+    """Whether an augmentation keeps what every scheme promises: ids, λ, replay, same key same views, and more.
+
+    For authors of plug-ins. Exit code 5 if a promise is broken. Example: kdstats schemes check cutmix
+    """
+    check_format(fmt)
+    import torch
+
+    from kdstats.errors import CheckError
+    from kdstats.schemes.checks import Situation, check
+    from kdstats.schemes.scheme import GRANULARITIES
+    from kdstats.tables import write
+
+    shapes = (
+        (3, 32, 6, torch.float32),
+        (1, 8, 5, torch.float32),
+        (3, 64, 3, torch.bfloat16),
+        (3, 32, 1, torch.float32),
+    )
+    found = check(name, [Situation(draws, *shape) for draws in GRANULARITIES for shape in shapes])
+    rows = [
+        {"situation": words, "found": "; ".join(said) or "keeps all promises"}
+        for words, said in found.items()
+    ]
+    typer.echo(write(fmt, rows, ("situation", "found")), nl=False)
+    broken = [text for said in found.values() for text in said if not text.startswith("(")]
+    if broken:
+        raise CheckError(f"{name} breaks its promises: {'; '.join(dict.fromkeys(broken))}")
+    if all(said for said in found.values()):
+        raise CheckError(f"{name} has no meaning in any of these situations, so nothing was checked")
     return 0

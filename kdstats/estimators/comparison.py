@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdstats.errors import UsageError
 from kdstats.estimators.intervals import t_quantile
@@ -81,7 +82,7 @@ def probability_lowest(
     """For each scheme the probability that its T. stddev is the lowest, given the estimates and their covariance.
 
     Normal approximation on the log scale, from the joint pseudo-values; ties in a draw (exactly equal schemes)
-    are shared.
+    are shared. A scheme may have fewer units than another, if its units are the first ones of the other's.
 
     Args:
         values: Scheme → its value, all measured on the same batches.
@@ -89,10 +90,12 @@ def probability_lowest(
         draws: How many.
     """
     names = list(values)
-    pseudo = np.stack([values[n].pseudo for n in names], axis=1)
+    counts = np.array([len(values[n].pseudo) for n in names])
     slope = np.array([values[n].control_slope for n in names])
     se = max(v.control_se for v in values.values())
-    covariance = np.atleast_2d(np.cov(pseudo.T)) / len(pseudo) + np.outer(slope, slope) * se**2
+    # Means over the first n_i and the first n_j units of one sequence have covariance c / max(n_i, n_j).
+    covariance = _unit_covariance([values[n].pseudo for n in names]) / np.maximum.outer(counts, counts)
+    covariance += np.outer(slope, slope) * se**2
     centres = np.array([values[n].centre for n in names])
     sample = rng.multivariate_normal(centres, covariance, size=draws, method="eigh")
     # Equal schemes come out of the decomposition with gaps of 1e-8 of their spread; real gaps are far larger.
@@ -100,3 +103,17 @@ def probability_lowest(
     lowest = sample <= sample.min(axis=1, keepdims=True) + tie
     share = (lowest / lowest.sum(axis=1, keepdims=True)).mean(axis=0)
     return {name: float(p) for name, p in zip(names, share, strict=True)}
+
+
+def _unit_covariance(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """``[S, S]`` covariance of one unit's pseudo-values.
+
+    Variances from all units of a scheme, correlations from the units that all have, so that the matrix stays one
+    of a possible covariance.
+    """
+    common = min(map(len, columns))
+    shared = np.stack([column[:common] for column in columns])
+    sd = np.array([column.std(ddof=1) for column in columns])
+    here = shared.std(axis=1, ddof=1)
+    scale = np.divide(sd, here, out=np.ones_like(sd), where=here > 0)
+    return np.asarray(np.atleast_2d(np.cov(shared)) * np.outer(scale, scale))

@@ -60,6 +60,7 @@ class PairMoments:
     """Streaming sums over originals, views and their pairs of class probabilities; float64."""
 
     def __init__(self, classes: int) -> None:
+        self.originals = 0
         self.n = 0
         self.sums = np.zeros((6, classes))
 
@@ -68,9 +69,9 @@ class PairMoments:
 
         Args:
             originals: ``[B, C]`` probabilities of all originals of the batch.
-            views: ``[B, C]`` of its views.
-            base: ``[B, C]`` of the original that each view is based on; ``originals`` itself by default. Picking
-                keeps some images twice and some not at all, so there they differ.
+            views: ``[V, C]`` of its views.
+            base: ``[V, C]`` of the original that each view is based on; ``originals`` itself by default. Picking
+                keeps some images twice and some not at all, so there they differ, and V may differ from B.
 
         Raises:
             UsageError: Shapes that do not fit.
@@ -78,9 +79,10 @@ class PairMoments:
         o = np.asarray(originals, dtype=np.float64)
         v = np.asarray(views, dtype=np.float64)
         w = o if base is None else np.asarray(base, dtype=np.float64)
-        if not o.shape == v.shape == w.shape or o.ndim != 2:
+        if o.ndim != 2 or v.shape != w.shape or o.shape[1:] != v.shape[1:]:
             raise UsageError(f"originals, views and their bases of shapes {o.shape}, {v.shape} and {w.shape}")
-        self.n += len(o)
+        self.originals += len(o)
+        self.n += len(v)
         self.sums += np.stack([o.sum(0), v.sum(0), (o * o).sum(0), (v * v).sum(0), (w * v).sum(0), w.sum(0)])
 
     def components(self, total: float, pool_inputs: int) -> Components:
@@ -88,7 +90,8 @@ class PairMoments:
         if self.n < 2:
             raise UsageError("components need at least 2 pairs")
         # Probabilities lie in [0, 1], so float64 sums of squares lose nothing that matters.
-        mean_o, mean_v, square_o, square_v, product, mean_base = self.sums / self.n
+        counts = np.array([self.originals if own else self.n for own in (1, 0, 1, 0, 0, 0)])
+        mean_o, mean_v, square_o, square_v, product, mean_base = self.sums / counts[:, None]
         bessel = self.n / (self.n - 1)
         spread_o = float((square_o - mean_o**2).mean()) * bessel
         spread_v = float((square_v - mean_v**2).mean()) * bessel

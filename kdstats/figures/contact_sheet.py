@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,9 +89,14 @@ def contact_sheet(
             _image(axes[1, column], cell.view)
             axes[1, column].set_xlabel(plain(cell.target()), fontsize=6.5, labelpad=3)
         axes[0, 0].set_ylabel("original")
-        axes[1, 0].set_ylabel(plain(scheme))
+        axes[1, 0].set_ylabel(plain(_lines(scheme)))
     mixed = any(cell.lam != 1 for cell in cells)
     return figure, SheetFacts(scheme, dataset, draws, seed, len(cells), mixed)
+
+
+def _lines(label: str) -> str:
+    """A long label over several lines: an image is too low for more than a dozen characters."""
+    return re.sub(r"(?<=.)(?=[(@])| (?=\+)", "\n", label) if len(label) > 14 else label
 
 
 def _image(ax: Axes, image: NDArray[np.float32]) -> None:

@@ -34,7 +34,7 @@ class ConvergenceFacts:
     def caption(self) -> str:
         """The caption, every number taken from the fields."""
         return (
-            f"T. stddev as estimated from the first batches of the probe, up to all {self.batches:,} (log "
+            f"T. stddev as estimated from the first batches of the probe, up to {self.batches:,} (log "
             "scale). Bands: "
             f"{100 * self.confidence:g} % intervals. Points along a line share batches and are not "
             "independent."

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from kdstats._version import __version__
 from kdstats.errors import MissingError, UsageError
+from kdstats.labels import label_of
 
 COLUMN = 3.25  # inches, one column of a two-column page
 PAGE = 6.75  # inches, both columns
@@ -63,16 +64,38 @@ class Mark:
 
 # Colours: seaborn's "colorblind" set, after Wong (Nature Methods 2011), made darker where white paper needs
 # it. Markers differ too, so the schemes can be told apart in grey.
+_NINE = {
+    "identity": ("#4d4d4d", "o"),
+    "flip": ("#949494", "s"),
+    "crop_flip": ("#56b4e9", "^"),
+    "cutout": ("#0173b2", "v"),
+    "autoaugment": ("#d55e00", "D"),
+    "mixup": ("#de8f05", "P"),
+    "cutmix": ("#029e73", "X"),
+    "cutmix_pick_student": ("#cc78bc", "<"),
+    "cutmix_pick_teacher": ("#8b1a4a", ">"),
+}
+# The other built-in schemes share the colour of their family and differ by marker.
+_OTHERS = {
+    "same": ("#4d4d4d", "H"),
+    "crop": ("#56b4e9", "v"),
+    "random_erasing": ("#0173b2", "s"),
+    "masking": ("#0173b2", "D"),
+    "randaugment": ("#d55e00", "^"),
+    "trivialaugment": ("#d55e00", "o"),
+    "augmix": ("#d55e00", "P"),
+    "color_jitter": ("#ca9161", "s"),
+    "grayscale": ("#ca9161", "o"),
+    "gaussian_blur": ("#ca9161", "^"),
+    "full_mixup": ("#de8f05", "X"),
+    "partial_mixup": ("#de8f05", "d"),
+    "patchmix": ("#029e73", "s"),
+    "recursive_mix": ("#029e73", "*"),
+    "cutmix_pick_kl": ("#cc78bc", ">"),
+    "cutmix_pick_dissimilarity": ("#8b1a4a", "<"),
+}
 SCHEMES: dict[str, Mark] = {
-    "identity": Mark("#4d4d4d", "o", "identity"),
-    "flip": Mark("#949494", "s", "flip"),
-    "crop_flip": Mark("#56b4e9", "^", "crop+flip"),
-    "cutout": Mark("#0173b2", "v", "cutout"),
-    "autoaugment": Mark("#d55e00", "D", "AutoAugment"),
-    "mixup": Mark("#de8f05", "P", "mixup"),
-    "cutmix": Mark("#029e73", "X", "CutMix"),
-    "cutmix_pick_student": Mark("#cc78bc", "<", "CutMix pick S"),
-    "cutmix_pick_teacher": Mark("#8b1a4a", ">", "CutMix pick T"),
+    name: Mark(color, marker, label_of(name)) for name, (color, marker) in {**_NINE, **_OTHERS}.items()
 }
 
 _SPARE_COLORS = (
@@ -99,7 +122,7 @@ def style() -> Iterator[None]:
 def marks(labels: Iterable[str]) -> dict[str, Mark]:
     """A colour and marker for every label.
 
-    The nine schemes of the papers keep theirs in all figures. An unknown label
+    The built-in schemes keep theirs in all figures. An unknown label
     takes a colour and marker that follow from its name; where two meet, the one later in alphabetical order
     moves on (to an unused colour while there is one), so the order of rows does not matter.
 

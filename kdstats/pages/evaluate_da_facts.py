@@ -122,23 +122,28 @@ def protocol(document: Document) -> str:
             f"wang2022, {first['pools']} pools of {what['epochs']} epochs as published, {level} intervals "
             f"(originals computed once for all schemes)"
         )
-    return (
-        f"efficient, until ±{100 * shared['tol']:.3g} % at {level}: {shared['batches']:,} batches "
-        f"(originals computed once for all schemes)"
+    most = (
+        f"up to {shared['batches']:,} batches a scheme"
+        if len(document["results"]) > 1
+        else f"{shared['batches']:,} batches"
     )
+    return f"efficient, until ±{100 * shared['tol']:.3g} % at {level}: {most} (originals computed once for all schemes)"
 
 
 def stopping(document: Document) -> str:
     """A warning where the probe ran out of pools before the tolerance was reached; empty otherwise."""
-    what, shared, first = document["definition"], document["shared"], document["results"][0]
-    worst = max(document["results"], key=half_width)
-    if what["protocol"] != "efficient" or first["stopped"] != "pools":
+    what, shared = document["definition"], document["shared"]
+    short = [row for row in document["results"] if row["stopped"] == "pools"]
+    if what["protocol"] != "efficient" or not short:
         return ""
+    worst = max(short, key=half_width)
+    whom = (
+        "" if len(short) == len(document["results"]) else f" by {', '.join(row['scheme'] for row in short)}"
+    )
     return (
-        f"Stopped after {first['pools']} pools, the most allowed, before ±{100 * shared['tol']:.3g} % was "
-        "reached: the "
-        f"widest interval, that of {worst['scheme']}, is {width_text(half_width(worst))}. Allow more with "
-        "--pools."
+        f"Stopped after {worst['pools']} pools, the most allowed, before ±{100 * shared['tol']:.3g} % was reached"
+        f"{whom}: the widest interval, that of {worst['scheme']}, is {width_text(half_width(worst))}. Allow more "
+        "with --pools."
     )
 
 

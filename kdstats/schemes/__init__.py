@@ -7,8 +7,24 @@
 from __future__ import annotations
 
 from kdstats.schemes.batch import AugmentedBatch, Draw
-from kdstats.schemes.registry import PUBLISHED_NINE, get, names, record
+from kdstats.schemes.catalogue import PUBLISHED_NINE, SchemeRecord
+from kdstats.schemes.registry import expand, get, members, names, record
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
+from kdstats.schemes.targets import TARGETS, Targets
 
-__all__ = ["PUBLISHED_NINE", "AugmentedBatch", "Draw", "PixelSpace", "Scheme", "get", "names", "record"]
+__all__ = [
+    "PUBLISHED_NINE",
+    "TARGETS",
+    "AugmentedBatch",
+    "Draw",
+    "PixelSpace",
+    "Scheme",
+    "SchemeRecord",
+    "Targets",
+    "expand",
+    "get",
+    "members",
+    "names",
+    "record",
+]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from kdstats.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -14,8 +16,9 @@ class Draw:
 
     Attributes:
         scheme: Name of the scheme that drew it.
-        params: Tensors on the CPU, their meaning belonging to the scheme. A leading length of 1 means one draw
-            for the whole batch, a leading length of B one draw per image.
+        params: Tensors, their meaning belonging to the scheme; on the CPU, except the images that a scheme
+            with a history pasted. A leading length of 1 means one draw for the whole batch, a leading length
+            of B one draw per image.
         parts: Draws of inner schemes, in the order of application.
     """
 
@@ -38,6 +41,8 @@ class AugmentedBatch:
         partner_index: ``[B]`` int64, position of the partner.
         labels: ``[B]`` class of the base image, or None when no labels were given.
         partner_labels: ``[B]`` class of the partner, or None.
+        recursive: Whether the partner is a *view* of the batch before (``partner_index`` counts there), itself
+            mixed from others; ``partner_id`` names the image that view is based on.
     """
 
     images: Tensor
@@ -49,17 +54,26 @@ class AugmentedBatch:
     partner_index: Tensor
     labels: Tensor | None = None
     partner_labels: Tensor | None = None
+    recursive: bool = False
 
-    def mix(self, values: Tensor) -> Tensor:
+    def mix(self, values: Tensor, before: Tensor | None = None) -> Tensor:
         """λ-mixes per-image ``values`` of the original batch, as the pixels were mixed.
 
         Args:
             values: ``[B_in, …]``, for example one-hot labels or teacher logits of the originals.
+            before: What this function returned for the batch before; needed where ``recursive``, because there
+                the partner is a mixture already. :class:`kdstats.schemes.targets.Targets` keeps it.
 
         Returns:
-            ``lam · values[index] + (1 − lam) · values[partner_index]``, shape ``[B, …]``; float32 for integer
-            values (``one_hot`` gives int64, in which every λ below 1 would become 0).
+            ``lam · values[index] + (1 − lam) · partner's``, shape ``[B, …]``; float32 for integer values
+            (``one_hot`` gives int64, in which every λ below 1 would become 0).
+
+        Raises:
+            UsageError: ``recursive`` and no ``before``.
         """
         values = values if values.is_floating_point() else values.float()
         lam = self.lam.to(values).view(-1, *[1] * (values.ndim - 1))
-        return lam * values[self.index] + (1 - lam) * values[self.partner_index]
+        if self.recursive and before is None:
+            raise UsageError("a recursive view is mixed from the batch before: hand over its mixed values")
+        source = values if before is None or not self.recursive else before.to(values)
+        return lam * values[self.index] + (1 - lam) * source[self.partner_index]

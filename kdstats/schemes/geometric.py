@@ -1,15 +1,15 @@
-"""identity, flip, crop and crop+flip."""
+"""flip, crop and crop+flip."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from kdstats.errors import UsageError
+from kdstats.errors import UsageError, unknown
 from kdstats.schemes.batch import Draw
 from kdstats.schemes.keys import integers, uniforms
 from kdstats.schemes.scheme import Scheme
-from kdstats.schemes.space import PixelSpace
+from kdstats.schemes.space import QUANTISE, PixelSpace, in_words
 
 
 def crop_at(images: Tensor, top: Tensor, left: Tensor, padding: int, fill: Tensor) -> Tensor:
@@ -28,36 +28,91 @@ def crop_at(images: Tensor, top: Tensor, left: Tensor, padding: int, fill: Tenso
     if len(top) == 1:
         y, x = int(top), int(left)
         return padded[:, :, y : y + h, x : x + w].contiguous()
-    rows = (top.to(images.device)[:, None] + torch.arange(h, device=images.device))[:, None, :, None]
-    columns = (left.to(images.device)[:, None] + torch.arange(w, device=images.device))[:, None, None, :]
-    width = w + 2 * padding
-    flat = (rows * width + columns).expand(b, c, h, w).reshape(b, c, h * w)
-    return padded.reshape(b, c, -1).gather(2, flat).reshape(b, c, h, w)
+    # Every row of the result is `w` consecutive numbers of the padded images: a table of all such windows, which
+    # overlap in memory, is indexed once per row instead of once per pixel.
+    device, high, wide = images.device, h + 2 * padding, w + 2 * padding
+    first = torch.arange(b * c, device=device) * (high * wide)
+    first += (top * wide + left).to(device).repeat_interleave(c)
+    rows = first[:, None] + torch.arange(h, device=device) * wide
+    windows = padded.view(-1).as_strided((padded.numel() - w + 1, w), (1, 1))
+    return windows.index_select(0, rows.view(-1)).view(b, c, h, w)
 
 
 def flip_where(images: Tensor, flipped: Tensor) -> Tensor:
     """Mirrors left and right where ``flipped`` (``[1]`` or ``[B]`` bool) says so; a new tensor."""
     if len(flipped) == 1:
         return images.flip(3) if bool(flipped) else images.clone()
-    return torch.where(flipped.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+    out = images.clone()
+    rows = flipped.nonzero()[:, 0].to(images.device)
+    return out.index_copy_(0, rows, images.index_select(0, rows).flip(3))
 
 
-class Identity(Scheme):
-    """The view is a copy of the original: KL(x) counts twice. The baseline of every comparison."""
-
-    def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
-        return Draw(self.name)
-
-    def _render(self, images: Tensor, draw: Draw) -> Tensor:
-        return images.clone()
-
-
-class CropFlip(Scheme):
-    """Random crop after zero (black) padding and/or horizontal flip with probability ``p``.
+class _Moved(Scheme):
+    """What flip and crop share: three numbers per draw, whichever of them are used, and the way through uint8.
 
     Wang et al. 2022 (Good-DA-in-KD, ``crop``/``flip`` modes): padding is an eighth of the image size (4 at 32,
-    8 at 64, 28 at 224), one offset and one flip for the whole batch. They pass through uint8 by truncation;
-    here the tensors are moved as they are, so an unflipped view equals its original.
+    8 at 64, 28 at 224), one offset and one flip for the whole batch. They pass through uint8 by truncation
+    (``quantise="truncate"``, the preset ``@wang2022``); by default the tensors are moved as they are, so an
+    unmoved view equals its original.
+    """
+
+    def __init__(self, name: str, draws: str, space: PixelSpace | None, quantise: str) -> None:
+        super().__init__(name, draws, space)
+        if quantise not in ("none", *QUANTISE):
+            raise unknown("way through uint8", quantise, ("none", *QUANTISE))
+        self.quantise = quantise
+
+    def _offsets(self, u: Tensor, pad: int) -> dict[str, Tensor]:
+        return {"top": integers(u[:, 0], 0, 2 * pad), "left": integers(u[:, 1], 0, 2 * pad)}
+
+    def _render(self, images: Tensor, draw: Draw) -> Tensor:
+        if self.quantise == "none":
+            return self._move(images, draw, self.space.black(images))
+        pixels = self.space.to_uint8(images, self.quantise)
+        moved = self._move(pixels, draw, torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
+        return self.space.from_uint8(moved, images.dtype)
+
+    def _move(self, images: Tensor, draw: Draw, black: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        return {"space": in_words(self.quantise)}
+
+
+def _check_p(name: str, p: float) -> float:
+    if not 0 <= p <= 1:
+        raise UsageError(f"{name}: the probability of a flip lies in 0…1, not {p}")
+    return p
+
+
+def _check_padding(name: str, padding: int | None) -> int | None:
+    if padding is not None and padding < 0:
+        raise UsageError(f"{name}: padding is a number of pixels, not {padding}")
+    return padding
+
+
+def _pad(images: Tensor, padding: int | None) -> int:
+    return images.shape[2] // 8 if padding is None else padding
+
+
+def _crop_rules(draws: str, padding: int | None) -> dict[str, str]:
+    pad = "H // 8" if padding is None else f"{padding}"
+    return {
+        "box": f"a window of the image's size, uniform after padding by {pad} pixels, one per "
+        + ("batch" if draws == "batch" else "image"),
+        "fill": "black",
+    }
+
+
+def _flip_rules(draws: str, p: float) -> dict[str, str]:
+    return {"probability": f"{p:g} of a flip, one draw per {'batch' if draws == 'batch' else 'image'}"}
+
+
+class Flip(_Moved):
+    """Horizontal flip with probability ``p``; Wang et al. 2022: one draw for the whole batch.
+
+    They pass through uint8 by truncation (``quantise="truncate"``, the preset ``@wang2022``).
     """
 
     def __init__(
@@ -66,34 +121,87 @@ class CropFlip(Scheme):
         draws: str = "batch",
         space: PixelSpace | None = None,
         *,
-        crop: bool,
-        flip: bool,
-        padding: int | None = None,
         p: float = 0.5,
+        quantise: str = "none",
     ) -> None:
-        super().__init__(name, draws, space)
-        if not 0 <= p <= 1:
-            raise UsageError(f"{name}: the probability of a flip lies in 0…1, not {p}")
-        if padding is not None and padding < 0:
-            raise UsageError(f"{name}: padding is a number of pixels, not {padding}")
-        self.crop, self.flip, self.padding, self.p = crop, flip, padding, p
+        super().__init__(name, draws, space, quantise)
+        self.p = _check_p(name, p)
 
-    def _pad(self, images: Tensor) -> int:
-        return images.shape[2] // 8 if self.padding is None else self.padding
+    def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        # The same column as in crop_flip: under one key both flip alike (common random numbers).
+        u = uniforms(self.draws, sample_id, 3, gen)
+        return Draw(self.name, {"flipped": u[:, 2] < self.p})
+
+    def _move(self, images: Tensor, draw: Draw, black: Tensor) -> Tensor:
+        return flip_where(images, draw.params["flipped"])
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        return {**_flip_rules(self.draws, self.p), **super().rules()}
+
+
+class Crop(_Moved):
+    """Random crop after zero (black) padding by ``padding`` pixels, an eighth of the height by default.
+
+    Wang et al. 2022: 4 at 32, 8 at 64, 28 at 224; one offset for the whole batch; through uint8 by truncation
+    (``quantise="truncate"``, the preset ``@wang2022``).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        draws: str = "batch",
+        space: PixelSpace | None = None,
+        *,
+        padding: int | None = None,
+        quantise: str = "none",
+    ) -> None:
+        super().__init__(name, draws, space, quantise)
+        self.padding = _check_padding(name, padding)
 
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
         u = uniforms(self.draws, sample_id, 3, gen)
-        pad = self._pad(images)
-        params: dict[str, Tensor] = {}
-        if self.crop:
-            params |= {"top": integers(u[:, 0], 0, 2 * pad), "left": integers(u[:, 1], 0, 2 * pad)}
-        if self.flip:
-            params["flipped"] = u[:, 2] < self.p
-        return Draw(self.name, params)
+        return Draw(self.name, self._offsets(u, _pad(images, self.padding)))
 
-    def _render(self, images: Tensor, draw: Draw) -> Tensor:
-        out = images
-        if self.crop:
-            p = draw.params
-            out = crop_at(out, p["top"], p["left"], self._pad(images), self.space.black(images))
-        return flip_where(out, draw.params["flipped"]) if self.flip else out
+    def _move(self, images: Tensor, draw: Draw, black: Tensor) -> Tensor:
+        return crop_at(images, draw.params["top"], draw.params["left"], _pad(images, self.padding), black)
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        return {**_crop_rules(self.draws, self.padding), **super().rules()}
+
+
+class CropFlip(_Moved):
+    """:class:`Crop`, then a horizontal flip with probability ``flip_p``; Wang et al. 2022 as there."""
+
+    def __init__(
+        self,
+        name: str,
+        draws: str = "batch",
+        space: PixelSpace | None = None,
+        *,
+        padding: int | None = None,
+        flip_p: float = 0.5,
+        quantise: str = "none",
+    ) -> None:
+        super().__init__(name, draws, space, quantise)
+        self.padding, self.flip_p = _check_padding(name, padding), _check_p(name, flip_p)
+
+    def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        u = uniforms(self.draws, sample_id, 3, gen)
+        return Draw(
+            self.name, {**self._offsets(u, _pad(images, self.padding)), "flipped": u[:, 2] < self.flip_p}
+        )
+
+    def _move(self, images: Tensor, draw: Draw, black: Tensor) -> Tensor:
+        p = draw.params
+        cropped = crop_at(images, p["top"], p["left"], _pad(images, self.padding), black)
+        return flip_where(cropped, p["flipped"])
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        return {
+            **_crop_rules(self.draws, self.padding),
+            **_flip_rules(self.draws, self.flip_p),
+            **super().rules(),
+        }

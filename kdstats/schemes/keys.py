@@ -78,4 +78,5 @@ def uniforms(draws: str, sample_id: Tensor, count: int, gen: torch.Generator) ->
 
 def integers(u: Tensor, low: int, high: int) -> Tensor:
     """Uniform integers in ``low … high`` (both included) from uniforms in [0, 1)."""
-    return (low + torch.floor(u * (high - low + 1))).long().clamp_(max=high)
+    found = low + (u.numpy() * (high - low + 1)).astype(np.int64)
+    return torch.from_numpy(np.minimum(found, high))  # the largest u below 1 may round up

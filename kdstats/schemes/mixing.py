@@ -1,14 +1,14 @@
-"""mixup and CutMix: views made of two images of the batch."""
+"""mixup in its published forms: views that are a weighted sum of two images of the batch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from kdstats.errors import UsageError
+from kdstats.errors import UsageError, unknown
 from kdstats.schemes.batch import Draw
-from kdstats.schemes.erasing import box_mask, clipped_box
-from kdstats.schemes.keys import integers, uniforms
+from kdstats.schemes.keys import uniforms
+from kdstats.schemes.partners import PARTNERS, batch_partners, check_rule, matched, sample_partners
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
 
@@ -22,89 +22,166 @@ def beta_quantile(u: Tensor, alpha: float) -> Tensor:
     return torch.from_numpy(betaincinv(alpha, alpha, u.numpy()))
 
 
-def derangement(n: int, gen: torch.Generator) -> Tensor:
-    """A uniform permutation of n ≥ 2 positions without a fixed point, by rejection (e tries on average)."""
-    still = torch.arange(n)
-    while True:
-        order = torch.randperm(n, generator=gen)
-        if not bool((order == still).any()):
-            return order
+def check_alpha(name: str, alpha: float) -> float:
+    """``alpha`` if it is a parameter of a Beta distribution, else ``UsageError``."""
+    if not 0 < alpha < float("inf"):
+        raise UsageError(f"{name}: alpha of the Beta distribution is positive, not {alpha}")
+    return alpha
 
 
-def cycle(u: Tensor) -> Tensor:
-    """Partners by a random cyclic order: everyone's partner is the next in the order of ``u``.
+def lam_rule(draws: str, alpha: float) -> str:
+    """The law of λ in words."""
+    return f"λ ~ Beta({alpha:g}, {alpha:g}), one per {'batch' if draws == 'batch' else 'image'}"
 
-    Never a fixed point for two or more, each partner uniform over the others, and a function of the ids in
-    the batch alone.
+
+class _WeightedSum(Scheme):
+    """``λ x[index] + (1 − λ) x[partner]`` with index, partner and λ from the draw; mixes."""
+
+    mixes = True
+
+    def __init__(self, name: str, draws: str, space: PixelSpace | None, alpha: float) -> None:
+        super().__init__(name, draws, space)
+        self.alpha = check_alpha(name, alpha)
+
+    def _render(self, images: Tensor, draw: Draw) -> Tensor:
+        lam = draw.params["lam"].to(images).view(-1, 1, 1, 1)
+        base = images
+        if "index" in draw.params:
+            base = images.index_select(0, draw.params["index"].to(images.device))
+        other = images.index_select(0, draw.params["partner"].to(images.device))
+        return other.lerp_(base, lam)  # λ = 1 gives the base image bit for bit
+
+    def _pairing(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        n, p = len(images), draw.params
+        return p.get("index", torch.arange(n)), p["partner"], p["lam"].expand(n)
+
+
+class Mixup(_WeightedSum):
+    """mixup (Zhang et al. 2018): ``λ x + (1 − λ) x[partner]``, λ ~ Beta(α, α).
+
+    As in Wang et al. 2022: α = 1, one λ and one permutation per batch, fixed points allowed. timm pairs with
+    the batch in reverse, torchvision with the image before.
     """
-    order = torch.argsort(u)
-    partner = torch.empty_like(order)
-    partner[order] = order.roll(-1)
-    return partner
+
+    def __init__(
+        self,
+        name: str,
+        draws: str = "batch",
+        space: PixelSpace | None = None,
+        *,
+        alpha: float = 1.0,
+        partner: str = "permutation",
+    ) -> None:
+        super().__init__(name, draws, space, alpha)
+        check_rule(name, partner, draws)
+        self.partner = partner
+        self.least = 2 if partner == "derangement" else 1
+
+    def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        u = uniforms(self.draws, sample_id, 2 if self.draws == "batch" else 3, gen)
+        if self.draws == "batch":
+            partner = batch_partners(self.partner, len(images), gen)
+        else:
+            partner = sample_partners(self.partner, u[:, 1], u[:, 2])
+        return Draw(self.name, {"partner": partner, "lam": beta_quantile(u[:, 0], self.alpha).float()})
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        return {
+            "λ": lam_rule(self.draws, self.alpha) + "; the share of the own image",
+            "partner": PARTNERS[self.partner],
+            "space": "normalised floats",
+        }
 
 
-class _Mix(Scheme):
-    """What mixup and CutMix share: λ ~ Beta(α, α) and the partner."""
+class FullMixup(_WeightedSum):
+    """Full mixup of MIX-KD (Choi et al., WACV 2023): ``λ_i x[P1(i)] + (1 − λ_i) x[P2(i)]``.
+
+    Two independent permutations, so an image meets itself with probability 1/B and appears exactly once in
+    either role. Published with one λ ~ Beta(α, α) per image (``draws="sample"``; the preset ``@mixkd``), and
+    with no unmixed path beside it.
+    """
 
     def __init__(
         self, name: str, draws: str = "batch", space: PixelSpace | None = None, *, alpha: float = 1.0
     ) -> None:
-        super().__init__(name, draws, space)
-        if not alpha > 0:
-            raise UsageError(f"{name}: alpha of the Beta distribution is positive, not {alpha}")
-        self.alpha = alpha
-
-
-class Mixup(_Mix):
-    """mixup (Zhang et al. 2018): ``λ x + (1 − λ) x[partner]``.
-
-    As in Wang et al. 2022: α = 1, one λ and one permutation per batch, fixed points allowed. With per-sample
-    draws the partner is another image (see :func:`cycle`), or the image itself in a batch of one.
-    """
+        super().__init__(name, draws, space, alpha)
 
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
-        u = uniforms(self.draws, sample_id, 2, gen)
-        partner = torch.randperm(len(images), generator=gen) if self.draws == "batch" else cycle(u[:, 1])
-        return Draw(self.name, {"partner": partner, "lam": beta_quantile(u[:, 0], self.alpha).float()})
-
-    def _render(self, images: Tensor, draw: Draw) -> Tensor:
-        lam = draw.params["lam"].to(images).view(-1, 1, 1, 1)
-        return lam * images + (1 - lam) * images[draw.params["partner"].to(images.device)]
-
-    def _pairing(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         n = len(images)
-        return torch.arange(n), draw.params["partner"], draw.params["lam"].expand(n)
+        u = uniforms(self.draws, sample_id, 3, gen)
+        lam = beta_quantile(u[:, 0], self.alpha).float()
+        if self.draws == "batch":
+            index, partner = (torch.randperm(n, generator=gen) for _ in range(2))
+        else:
+            index = torch.argsort(u[:, 1])
+            partner = matched(u[:, 1], u[:, 2])[index]
+            lam = lam[index]  # λ belongs to the base image, not to its place in the batch
+        return Draw(self.name, {"index": index, "partner": partner, "lam": lam})
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        return {
+            "λ": lam_rule(self.draws, self.alpha) + "; the share of the first permutation's image",
+            "partner": "two independent uniform permutations of the batch; an image meets itself 1 time in B",
+            "space": "normalised floats",
+        }
 
 
-class CutMix(_Mix):
-    """CutMix (Yun et al. 2019): a box of the partner pasted into the image.
+SAMPLING = ("exact", "with_replacement")
 
-    As in Wang et al. 2022 and the authors' code: λ ~ Beta(1, 1); box sides ``int(W √(1 − λ))``,
-    ``int(H √(1 − λ))``; uniform centre; half sizes rounded down; clipped at the borders; λ recomputed from the
-    clipped box. The partner is never the image itself.
+
+class PartialMixup(FullMixup):
+    """Partial mixup of MIX-KD (Choi et al., WACV 2023): full mixup, with λ set to 1 for a share of the views.
+
+    ``unmixed`` is that share (0.9 in the release: "10 % mixed"). With ``sampling="exact"`` it is what it says,
+    ``round(unmixed · B)`` views. The release draws ``int(unmixed · B)`` positions *with replacement*, which
+    leaves (1 − 1/B)^int(unmixed·B) of the views mixed: 40.8 % at B = 64, not 10 %. That is
+    ``sampling="with_replacement"``, and the preset ``@mixkd``.
     """
 
-    least = 2
+    def __init__(
+        self,
+        name: str,
+        draws: str = "batch",
+        space: PixelSpace | None = None,
+        *,
+        alpha: float = 1.0,
+        unmixed: float = 0.9,
+        sampling: str = "exact",
+    ) -> None:
+        super().__init__(name, draws, space, alpha=alpha)
+        if not 0 <= unmixed <= 1:
+            raise UsageError(f"{name}: the unmixed share lies in 0…1, not {unmixed}")
+        if sampling not in SAMPLING:
+            raise unknown("sampling of the unmixed views", sampling, SAMPLING)
+        self.unmixed, self.sampling = unmixed, sampling
 
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
-        n, _, h, w = images.shape
-        u = uniforms(self.draws, sample_id, 4, gen)
-        side = torch.sqrt(1 - beta_quantile(u[:, 0], self.alpha))
-        cut_h, cut_w = (h * side).long(), (w * side).long()
-        box = clipped_box(integers(u[:, 1], 0, h - 1), integers(u[:, 2], 0, w - 1), cut_h, cut_w, h, w)
-        area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
-        partner = derangement(n, gen) if self.draws == "batch" else cycle(u[:, 3])
-        return Draw(self.name, {"partner": partner, "box": box, "lam": 1 - area.float() / (h * w)})
-
-    def _render(self, images: Tensor, draw: Draw) -> Tensor:
-        box, partner = draw.params["box"], draw.params["partner"].to(images.device)
-        if len(box) == 1:
-            top, bottom, left, right = box[0].tolist()
-            out = images.clone()
-            out[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
-            return out
-        return torch.where(box_mask(box.to(images.device), *images.shape[2:]), images[partner], images)
-
-    def _pairing(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        drawn = super()._draw(images, sample_id, gen).params
         n = len(images)
-        return torch.arange(n), draw.params["partner"], draw.params["lam"].expand(n)
+        if self.draws == "batch":
+            u = torch.rand(n, 2, generator=gen, dtype=torch.float64)
+        else:  # ranks, and positions by rank, are functions of the ids alone
+            u = uniforms("sample", sample_id, 2, gen)
+        order = torch.argsort(u[:, 0])
+        if self.sampling == "exact":
+            still = order[: round(self.unmixed * n)]
+        else:
+            times = int(n * self.unmixed)
+            still = order[torch.floor(u[order[:times], 1] * n).long()]
+        kept = torch.zeros(n, dtype=torch.bool)
+        kept[still] = True
+        kept = kept[drawn["index"]]  # of views, from marks on the images they are based on
+        lam = torch.where(kept, torch.ones(()), drawn["lam"].expand(n))
+        return Draw(self.name, {**drawn, "lam": lam})
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        share = (
+            f"round({self.unmixed:g} B) views, drawn without replacement"
+            if self.sampling == "exact"
+            else f"int({self.unmixed:g} B) draws with replacement, which mixes (1 − 1/B)^int({self.unmixed:g} B) "
+            f"of the views: {(1 - 1 / 64) ** int(64 * self.unmixed):.1%} at B = 64"
+        )
+        return {**super().rules(), "unmixed": share}

@@ -59,28 +59,54 @@ CRITERIA: dict[str, tuple[Score, frozenset[str]]] = {
 }
 
 
+MEANINGS = {
+    "teacher": "entropy of the teacher's softmax",
+    "student": "entropy of the student's softmax",
+    "kl": "KL(teacher ‖ student)",
+    "dissimilarity": "squared distance to the nearest original's teacher probabilities",
+}
+
+
 class Pick(Scheme):
     """Data picking (Wang et al. 2022, CutMixPick; Good-DA-in-KD ``cutmix_pick``).
 
     The base scheme is drawn ``runs`` times on the same batch; of the pool of ``runs · B`` views the B with the
-    highest score are kept, in ascending order of score. The published code keeps 64 whatever B is, which is the
-    same at its batch size of 64.
+    highest score are kept, in ascending order of score. ``n_pick`` keeps another number; the published code keeps
+    64 whatever B is (``@wang2022``), which is the same at its batch size of 64. A pool smaller than ``n_pick`` is
+    kept whole.
 
     Criteria, all computed without gradient: ``teacher`` and ``student`` are the entropy of the network's
     softmax at T = 1; ``kl`` is KL(teacher ‖ student) at temperature ``tau`` (4 in the paper); ``dissimilarity``
     is the smallest squared L2 distance between the view's teacher probabilities and those of any original.
     """
 
-    def __init__(self, name: str, base: Scheme, criterion: str, *, runs: int = 2, tau: float = 4.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        base: Scheme,
+        *,
+        criterion: str = "teacher",
+        runs: int = 2,
+        tau: float = 4.0,
+        n_pick: int | None = None,
+    ) -> None:
         super().__init__(name, base.draws, base.space)
         if criterion not in CRITERIA:
             raise unknown("picking criterion", criterion, CRITERIA)
         if runs < 2:
             raise UsageError(f"{name}: picking needs at least 2 runs of {base.name}, not {runs}")
-        self.base, self.runs, self.tau = base, runs, tau
+        if not tau > 0:
+            raise UsageError(f"{name}: the temperature tau is positive, not {tau}")
+        if n_pick is not None and n_pick < 1:
+            raise UsageError(f"{name}: n_pick counts the views to keep, not {n_pick}")
+        if base.history:
+            raise UsageError(
+                f"{name}: {base.name} pastes the views of the batch before, and here several compete"
+            )
+        self.base, self.criterion, self.runs, self.tau, self.n_pick = base, criterion, runs, tau, n_pick
         self._score, needs = CRITERIA[criterion]
         self.needs = needs | base.needs
-        self.least = base.least
+        self.least, self.mixes, self.by_position = base.least, base.mixes, base.by_position
 
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
         raise UsageError(f"{self.name} decides by looking at views; use apply()")
@@ -93,7 +119,7 @@ class Pick(Scheme):
         with torch.no_grad():
             score = self._score(pool, images, networks, self.tau)
         # A stable sort: ties are broken by position, so that a replay on another machine picks the same.
-        picked = torch.argsort(score.cpu(), stable=True)[-len(images) :]
+        picked = torch.argsort(score.cpu(), stable=True)[-(self.n_pick or len(images)) :]
         return Draw(self.name, {"picked": picked}, parts)
 
     def _render(self, images: Tensor, draw: Draw) -> Tensor:
@@ -105,3 +131,15 @@ class Pick(Scheme):
         index, partner, lam = (torch.cat(columns) for columns in zip(*pairs, strict=True))
         picked = draw.params["picked"]
         return index[picked], partner[picked], lam[picked]
+
+    def rules(self) -> dict[str, str]:
+        """See :meth:`Scheme.rules`."""
+        kept = (
+            "as many as the batch has images" if self.n_pick is None else f"{self.n_pick}, or the whole pool"
+        )
+        said = {
+            "picks": f"of {self.runs} draws of {self.base.name} the views with the highest {MEANINGS[self.criterion]}"
+            + (f" at temperature {self.tau:g}" if self.criterion == "kl" else ""),
+            "kept": kept,
+        }
+        return {**said, **{f"{self.base.name}: {key}": text for key, text in self.base.rules().items()}}

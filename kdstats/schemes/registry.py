@@ -1,141 +1,106 @@
-"""Name → scheme. One record per scheme; families are imported when one of their members is asked for."""
+"""Name or expression → scheme. Families are imported when one of their members is asked for."""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass, field
 from typing import Any
 
-from kdstats.errors import UsageError, unknown
+from kdstats.errors import UsageError
+from kdstats.schemes import plugins
+from kdstats.schemes.catalogue import BUILT_IN, PUBLISHED_NINE
+from kdstats.schemes.composition import Composition
+from kdstats.schemes.expression import Expression
+from kdstats.schemes.presets import PRESETS
+from kdstats.schemes.probability import Sometimes
+from kdstats.schemes.resolve import (
+    PICK_OWN,
+    base_of,
+    class_at,
+    keywords,
+    names,
+    record,
+    record_of,
+    resolve,
+    with_params,
+)
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
 
+__all__ = ["GROUPS", "expand", "get", "members", "names", "record"]
 
-@dataclass(frozen=True)
-class SchemeRecord:
-    """What the registry knows of a scheme.
-
-    Attributes:
-        name: Registry name.
-        family: What kind of change it makes.
-        target: ``module:Class`` that implements it.
-        params: Arguments that make the name's default.
-        needs: Networks it must be given.
-        reference: Where it was published.
-        label: Short name for axes and tables, as in the papers' figures.
-        picks: Name of the base scheme, for picking schemes.
-    """
-
-    name: str
-    family: str
-    target: str
-    reference: str
-    label: str
-    params: dict[str, Any] = field(default_factory=dict)
-    needs: frozenset[str] = frozenset()
-    picks: str = ""
+# Names for several schemes at once, where a list of schemes is asked for.
+GROUPS = {"wang2022": PUBLISHED_NINE}
 
 
-_WANG = "Wang et al., NeurIPS 2022"
-_RECORDS = {
-    record.name: record
-    for record in (
-        SchemeRecord("identity", "none", "geometric:Identity", _WANG, "Identity"),
-        SchemeRecord("flip", "geometric", "geometric:CropFlip", _WANG, "Flip", {"crop": False, "flip": True}),
-        SchemeRecord("crop", "geometric", "geometric:CropFlip", _WANG, "Crop", {"crop": True, "flip": False}),
-        SchemeRecord(
-            "crop_flip", "geometric", "geometric:CropFlip", _WANG, "Crop+Flip", {"crop": True, "flip": True}
-        ),
-        SchemeRecord("cutout", "erasing", "erasing:Cutout", "DeVries & Taylor 2017", "Cutout"),
-        SchemeRecord("autoaugment", "policy", "policy:AutoAugment", "Cubuk et al., CVPR 2019", "AutoAugment"),
-        SchemeRecord("mixup", "mixing", "mixing:Mixup", "Zhang et al., ICLR 2018", "Mixup"),
-        SchemeRecord("cutmix", "mixing", "mixing:CutMix", "Yun et al., ICCV 2019", "CutMix"),
-        *(
-            SchemeRecord(
-                f"cutmix_pick_{criterion}",
-                "picking",
-                "picking:Pick",
-                _WANG,
-                f"CutMixPick ({short})",
-                {"criterion": criterion},
-                needs,
-                "cutmix",
-            )
-            for criterion, short, needs in (
-                ("student", "S", frozenset({"student"})),
-                ("teacher", "T", frozenset({"teacher"})),
-                ("kl", "KL", frozenset({"teacher", "student"})),
-                ("dissimilarity", "dis.", frozenset({"teacher"})),
-            )
-        ),
-    )
-}
-_ALIASES = {
-    "flip_crop": "crop_flip",
-    "crop+flip": "crop_flip",
-    "flip+crop": "crop_flip",
-    "cropflip": "crop_flip",
-    "aa": "autoaugment",
-    "autoaugment_cifar10": "autoaugment",
-    "cutmixpick_s": "cutmix_pick_student",
-    "cutmixpick_t": "cutmix_pick_teacher",
-    "cutmixpick_kl": "cutmix_pick_kl",
-    "none": "identity",
-}
-PUBLISHED_NINE = (
-    "identity",
-    "flip",
-    "crop_flip",
-    "cutout",
-    "autoaugment",
-    "mixup",
-    "cutmix",
-    "cutmix_pick_student",
-    "cutmix_pick_teacher",
-)
+def members(name: str) -> tuple[str, ...]:
+    """The schemes behind a group's name (``wang2022``), or ``name`` alone."""
+    return GROUPS.get(name.strip().lower(), (name,))
 
 
-def names() -> list[str]:
-    """All registered names."""
-    return list(_RECORDS)
+def expand(wanted: list[str]) -> list[str]:
+    """Canonical names of ``wanted`` without repetition; a group (``wang2022``) stands for its members."""
+    flat = [member for name in wanted for member in members(name)]
+    return list(dict.fromkeys(record(name).name for name in flat))
 
 
-def record(name: str) -> SchemeRecord:
-    """The record behind a name or alias; hyphens count as underscores, case does not matter.
-
-    Raises:
-        UsageError: No such scheme; the message holds the nearest names.
-    """
-    key = name.strip().lower().replace("-", "_")
-    key = _ALIASES.get(key, key)
-    if key not in _RECORDS:
-        raise unknown("scheme", key, _RECORDS, f"`kdstats schemes list` shows all {len(_RECORDS)}.")
-    return _RECORDS[key]
-
-
-def get(name: str, *, draws: str = "batch", space: PixelSpace | None = None, **params: Any) -> Scheme:
-    """A scheme by name.
+def get(name: str, *, draws: str | None = None, space: PixelSpace | None = None, **params: Any) -> Scheme:
+    """A scheme by name or expression.
 
     Args:
-        name: See :func:`names`; aliases and hyphens are accepted.
-        draws: ``batch`` or ``sample``.
+        name: See :func:`names`; also ``scheme@preset``, ``scheme(parameter=value)``, ``pick(BASE)`` and ``a+b``.
+            Aliases and hyphens are accepted.
+        draws: ``batch`` (the default, unless a preset says otherwise) or ``sample``.
         space: Normalisation of the images; needed where a scheme thinks in grey levels (crop, AutoAugment).
-        params: Parameters of the scheme, for example ``alpha=0.2``; for a picking scheme those of the base
-            scheme and ``runs``, ``tau``.
+        params: More parameters of the scheme, for example ``alpha=0.2``, as if written in the expression. Every
+            scheme takes ``p``, the probability of acting; a picking scheme ``criterion, runs, tau, n_pick``
+            beside those of its base.
 
     Raises:
-        UsageError: Unknown name, granularity or parameter.
+        UsageError: Unknown name, preset, granularity or parameter.
     """
-    found = record(name)
-    module, _, cls = found.target.partition(":")
-    factory = getattr(importlib.import_module(f"kdstats.schemes.{module}"), cls)
+    return _build(with_params(resolve(name), params), draws, space)
+
+
+def _build(expression: Expression, draws: str | None, space: PixelSpace | None) -> Scheme:
+    found = record_of(expression)
+    params: dict[str, Any] = {**found.params, **dict(expression.params)}
+    if expression.preset:
+        preset = PRESETS[expression.preset]
+        if draws not in (None, preset.draws):
+            raise UsageError(
+                f"{found.name}: that code draws once per {preset.draws}; add draws={preset.draws} "
+                f"(`--draws {preset.draws}`), or leave out @{expression.preset}"
+            )
+        draws = preset.draws
+        params = {**preset.schemes[expression.name], **params}
+    draws = draws or "batch"
+    if expression.name == "+":
+        return Composition(found.name, [_build(part, draws, space) for part in expression.parts])
+    if expression.name == "pick":
+        base = _build(base_of(expression), draws, space)
+        return _construct(class_at("picking:Pick"), found.name, (base,), params)
+    cls = plugins.load(expression.name) if found.source else class_at(found.target)
+    if not found.picks:
+        return _acting(cls, found.name, draws, space, params)
+    own = {k: params.pop(k) for k in PICK_OWN if k in params}
+    base = _acting(class_at(BUILT_IN[found.picks].target), found.picks, draws, space, params)
+    return _construct(cls, found.name, (base,), own)
+
+
+def _acting(
+    cls: type[Scheme], name: str, draws: str, space: PixelSpace | None, params: dict[str, Any]
+) -> Scheme:
+    """The scheme, inside :class:`Sometimes` if ``p`` is given and it has no probability of its own."""
+    if "p" not in params or "p" in keywords(cls):
+        return _construct(cls, name, (draws, space), params)
+    p = params.pop("p")
+    base = _construct(cls, name.partition("(")[0], (draws, space), params)
+    return _construct(Sometimes, name, (base, p), {})
+
+
+def _construct(cls: Any, name: str, args: tuple[Any, ...], params: dict[str, Any]) -> Scheme:
     try:
-        if found.picks:
-            own = {k: params.pop(k) for k in ("runs", "tau") if k in params}
-            base = get(found.picks, draws=draws, space=space, **params)
-            scheme: Scheme = factory(found.name, base, **found.params, **own)
-        else:
-            scheme = factory(found.name, draws, space, **{**found.params, **params})
-    except TypeError as error:
-        raise UsageError(f"{found.name}: {str(error).partition('() ')[2] or error}") from None
+        scheme: Scheme = cls(name, *args, **params)
+    except TypeError:
+        said = ", ".join(f"{k}={v}" for k, v in params.items())
+        raise UsageError(f"{name}: a parameter has the wrong kind of value: {said}") from None
     return scheme

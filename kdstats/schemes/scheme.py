@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +26,16 @@ class Scheme(ABC):
         space: Normalisation of the images, needed by schemes that think in grey levels.
         needs: Which networks ``apply`` must be given: a subset of ``{"teacher", "student"}``.
         least: The smallest batch in which the scheme has a meaning.
+        mixes: Whether a view is made of two images.
+        history: Whether views depend on the batches before, so that :meth:`reset` and :meth:`state_dict` matter.
+        by_position: Whether the place of an image in the batch decides, even with draws per sample.
     """
 
     needs: frozenset[str] = frozenset()
     least: int = 1
+    mixes: bool = False
+    history: bool = False
+    by_position: bool = False
 
     def __init__(self, name: str, draws: str = "batch", space: PixelSpace | None = None) -> None:
         if draws not in GRANULARITIES:
@@ -47,6 +54,13 @@ class Scheme(ABC):
     @abstractmethod
     def _render(self, images: Tensor, draw: Draw) -> Tensor:
         """The views of ``images`` under ``draw``; must not write to ``images``."""
+
+    def rules(self) -> dict[str, str]:
+        """What the scheme does, in words built from its parameters, for ``kdstats schemes show``.
+
+        Keys in use: probability, draw, partner, λ, box, fill, space. A key is left out where it means nothing.
+        """
+        return {}
 
     def _pairing(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """Base index, partner index and λ per view, on the CPU; by default nothing is mixed."""
@@ -87,6 +101,7 @@ class Scheme(ABC):
                 )
         draw = self._choose(images, ids, generator, networks)
         index, partner, lam = self._pairing(images, draw)
+        partner = torch.where(lam < 1, partner, index)  # nothing of it is in the view
         own = ids.cpu()
         return AugmentedBatch(
             images=self._render(images, draw),
@@ -106,6 +121,22 @@ class Scheme(ABC):
         """The draw; schemes that look at a network's output before they decide override this."""
         del networks
         return self._draw(images, ids, gen)
+
+    def reset(self) -> None:  # noqa: B027  most schemes have nothing to forget
+        """Forgets the history; called at the start of every epoch. Nothing to do for most schemes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history as plain tensors, for a checkpoint; empty for most schemes."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from :meth:`state_dict`.
+
+        Raises:
+            UsageError: The state belongs to another scheme.
+        """
+        if state:
+            raise UsageError(f"{self.name} has no history, the state holds {', '.join(sorted(state))}")
 
     def replay(self, images: Tensor, draw: Draw) -> Tensor:
         """The views of ``images`` under an earlier ``draw``, bit for bit on the CPU.

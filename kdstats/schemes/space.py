@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+QUANTISE = ("round", "truncate")
+
+
+def in_words(quantise: str) -> str:
+    """How a scheme goes through uint8, for people."""
+    return {
+        "none": "normalised floats",
+        "round": "uint8, rounded",
+        "truncate": "uint8, truncated as published",
+    }[quantise]
 
 
 @dataclass(frozen=True)
@@ -15,26 +27,38 @@ class PixelSpace:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def _constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean = torch.tensor(self.mean, device=like.device, dtype=torch.float32).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=like.device, dtype=torch.float32).view(1, -1, 1, 1)
-        return mean, std
-
     def black(self, like: Tensor) -> Tensor:
         """Black in the space of ``like``: ``[1, channels or 1, 1, 1]``."""
-        mean, std = self._constants(like)
-        return (-mean / std).to(like.dtype)
+        return _black(self, like.device, like.dtype)
 
-    def to_uint8(self, images: Tensor) -> Tensor:
-        """Normalised floats → uint8, rounded to the nearest grey level.
+    def to_uint8(self, images: Tensor, quantise: str = "round") -> Tensor:
+        """Normalised floats → uint8.
 
-        The published code truncates instead, which darkens views by up to one level even when the transform
-        does nothing (127.99999 becomes 127); rounding returns every image that came from a file exactly.
+        Args:
+            images: ``[B, channels, H, W]``.
+            quantise: ``round`` to the nearest grey level, which returns every image that came from a file
+                exactly; or ``truncate`` as Good-DA-in-KD does, which darkens views by up to one level even
+                where the transform does nothing (127.99999 becomes 127).
         """
-        mean, std = self._constants(images)
-        return (images.float() * std + mean).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
+        mean, std = _constants(self, images.device)
+        levels = (images.float() * std + mean).mul_(255.0)
+        levels = levels.round_() if quantise == "round" else levels.trunc_()
+        return levels.clamp_(0, 255).to(torch.uint8)
 
     def from_uint8(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """The inverse of :meth:`to_uint8`, in ``dtype``."""
-        mean, std = self._constants(pixels)
+        mean, std = _constants(self, pixels.device)
         return ((pixels.float() / 255.0 - mean) / std).to(dtype)
+
+
+# A batch of small images takes as long as making a handful of tensors, so these are made once.
+@lru_cache(maxsize=64)
+def _constants(space: PixelSpace, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (space.mean, space.std))
+    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+
+
+@lru_cache(maxsize=64)
+def _black(space: PixelSpace, device: torch.device, dtype: torch.dtype) -> Tensor:
+    mean, std = _constants(space, device)
+    return (-mean / std).to(dtype)

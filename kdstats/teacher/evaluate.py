@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from kdstats.provenance import now, provenance
 from kdstats.schemes import Scheme
 from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.accuracy import Accuracy, measure
-from kdstats.teacher.evaluation import Evaluation, Setting, widest
+from kdstats.teacher.evaluation import Evaluation, Setting, half_width
 from kdstats.teacher.load import Network, load_network
 from kdstats.teacher.probe import Probe
 
@@ -79,8 +79,8 @@ def evaluate_da(
     """Measures T. stddev and its companions for one or more schemes, without training anything.
 
     Args:
-        scheme: Name or names; see ``kdstats.schemes.names()``.
-        all_schemes: The nine schemes of Wang et al. 2022 (those that need a student only if there is one).
+        scheme: Name or names, see :func:`kdstats.schemes.get`; ``wang2022`` stands for the nine of the paper.
+        all_schemes: Every registered scheme (those that need a student only if there is one).
         dataset: Name of a data set.
         data_path: Folder with its files, where it is not embedded.
         teacher: Weights file; None for the digits teacher that ships with kdstats.
@@ -118,7 +118,7 @@ def evaluate_da(
         raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
     if seed < 0:
         raise UsageError(f"a seed is 0 or more, not {seed}")
-    names = _names(scheme, all_schemes)
+    names, named = _names(scheme, all_schemes)
     keep_pages()
     where = pick_device(device)
     train = data.load(dataset, "train", data_path).to(where)
@@ -131,7 +131,7 @@ def evaluate_da(
         network = load_network(teacher, arch, train, where)
         pupil = load_network(student, student_arch, train, where, "student") if student is not None else None
         accuracy = _checked_accuracy(network, data.load(dataset, "test", data_path).to(where))
-        wanted, skipped = _runnable(names, pupil, strict=not all_schemes)
+        wanted, skipped = _runnable(names, named, pupil)
         space = schemes.PixelSpace(train.mean, train.std)
         # Identity costs no pass of the teacher and every scheme is compared with it.
         running: dict[str, Scheme] = {
@@ -152,7 +152,7 @@ def evaluate_da(
             layout=PoolLayout.of(len(train), batch_size, BATCHES_PER_POOL, EPOCHS),
         )
         if protocol == "wang2022":
-            moments, stopped = None, _published(probe, setting, pools, progress)
+            moments, stopped = None, dict.fromkeys(running, _published(probe, setting, pools, progress))
         else:
             moments, stopped = _efficient(probe, setting, pools, progress)
         return Evaluation.of(
@@ -199,26 +199,29 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _names(scheme: str | Iterable[str] | None, all_schemes: bool) -> list[str]:
+def _names(scheme: str | Iterable[str] | None, all_schemes: bool) -> tuple[list[str], set[str]]:
+    """The schemes asked for, and which of them by their own name (not by ``--all`` or a group)."""
     if all_schemes:
         if scheme:
             raise UsageError("name schemes or ask for all, not both")
-        return list(schemes.PUBLISHED_NINE)
+        return schemes.names(), set()
     given = [scheme] if isinstance(scheme, str) else list(scheme or ())
     if not given:
         raise UsageError(
             "name a scheme, for example --scheme cutmix, or ask for --all; `kdstats schemes list`"
         )
-    return list(dict.fromkeys(schemes.record(name).name for name in given))
+    return schemes.expand(given), set(schemes.expand([n for n in given if schemes.members(n) == (n,)]))
 
 
-def _runnable(names: list[str], student: Network | None, *, strict: bool) -> tuple[list[str], dict[str, str]]:
+def _runnable(names: list[str], named: set[str], student: Network | None) -> tuple[list[str], dict[str, str]]:
+    """The schemes that can be measured, and why the others cannot; one asked for by name must be."""
     skipped = {}
     for name in names:
         if "student" in schemes.record(name).needs and student is None:
             skipped[name] = f"{name} ranks views by the student's output: add --student FILE"
-    if skipped and strict:
-        raise UsageError("; ".join(skipped.values()))
+    missed = [why for name, why in skipped.items() if name in named]
+    if missed:
+        raise UsageError("; ".join(missed))
     return [name for name in names if name not in skipped], skipped
 
 
@@ -236,44 +239,69 @@ def _published(probe: Probe, setting: Setting, pools: int | None, progress: Prog
     per_epoch = -(-len(probe.images) // setting.batch_size)
     whole = setting.epochs * per_epoch // setting.batches_per_pool
     target = setting.batches_per_pool * min(whole, pools or whole)
-    _advance(probe, probe.batches(drop_last=False), target, None, progress)
+    _advance(probe, probe.batches(drop_last=False), target, Status(0, target, None), progress)
     return "epochs" if pools is None or pools >= whole else "pools"
 
 
 def _efficient(
     probe: Probe, setting: Setting, pools: int | None, progress: Progress | None
-) -> tuple[OriginalsMoments, str]:
+) -> tuple[OriginalsMoments, dict[str, str]]:
+    """Every scheme until its own interval is narrow enough, with looks of its own."""
     images = len(probe.images)
     cap = (pools or setting.layout.pools) * setting.batches_per_pool
     moments = probe.spread(min(images, _SMALL), min(images, _SECOND_DRAWS))
     batches = probe.batches(drop_last=True)
-    target, half_width = min(FIRST_LOOK, cap), None
-    while True:
-        _advance(probe, batches, target, half_width, progress)
-        half_width = widest(probe, setting, moments)
-        following = next_look(target, half_width, setting.tol, cap)
-        if not moments.exact and _control_pays(probe, following, images):
+    targets = dict.fromkeys(probe.schemes, min(FIRST_LOOK, cap))
+    widths: dict[str, float] = {}
+    stopped: dict[str, str] = {}
+    while targets:
+        widest = max((widths[name] for name in targets if name in widths), default=None)
+        status = Status(len(probe.means), max(targets.values()), widest)
+        _advance(probe, batches, min(targets.values()), status, progress)
+        done = len(probe.means)
+        due = [name for name, target in targets.items() if target == done]
+        _look(probe, setting, moments, due, widths, targets, cap)
+        if not moments.exact and _control_pays(probe, targets, images):
             moments = probe.spread(images, _SECOND_DRAWS)
-            half_width = widest(probe, setting, moments)
-            following = next_look(target, half_width, setting.tol, cap)
-        if following == target:
-            return moments, "tol" if half_width <= setting.tol else "pools"
-        target = following
+            _look(probe, setting, moments, list(targets), widths, targets, cap)
+        for name in [name for name, target in targets.items() if target == done]:
+            stopped[name] = "tol" if widths[name] <= setting.tol else "pools"
+            del targets[name]
+            if name != "identity":  # costs nothing and is what every scheme is compared with
+                probe.finish(name)
+    return moments, stopped
 
 
-def _control_pays(probe: Probe, target: int, images: int) -> bool:
-    views = sum(t.forwards for t in probe.tallies.values()) / max(len(probe.means), 1)
-    return (target - len(probe.means)) * views * (1 - 1 / _CONTROL_GAIN) > images
+def _look(
+    probe: Probe,
+    setting: Setting,
+    moments: OriginalsMoments,
+    names: Sequence[str],
+    widths: dict[str, float],
+    targets: dict[str, int],
+    cap: int,
+) -> None:
+    """Looks at the intervals of ``names`` and plans their next look; now itself means: enough."""
+    for name in names:
+        widths[name] = half_width(probe, setting, moments, name)
+        targets[name] = next_look(len(probe.means), widths[name], setting.tol, cap)
+
+
+def _control_pays(probe: Probe, targets: Mapping[str, int], images: int) -> bool:
+    """Whether a pass over all ``images`` saves more views than it costs."""
+    done = len(probe.means)
+    planned = sum((target - done) * probe.tallies[name].forwards / done for name, target in targets.items())
+    return planned * (1 - 1 / _CONTROL_GAIN) > images
 
 
 def _advance(
     probe: Probe,
     batches: Iterator[tuple[int, int, Tensor]],
     target: int,
-    half_width: float | None,
+    status: Status,
     progress: Progress | None,
 ) -> None:
     while len(probe.means) < target:
         probe.step(*next(batches))
         if progress is not None:
-            progress(Status(len(probe.means), target, half_width))
+            progress(replace(status, done=len(probe.means)))

@@ -20,7 +20,7 @@ from kdstats.estimators.log_value import LogValue
 from kdstats.estimators.tstddev import METHOD, from_pools, null_value, pool_batches
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.load import Network
-from kdstats.teacher.probe import Probe, Tally
+from kdstats.teacher.probe import Probe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,20 +73,26 @@ class Setting:
 
 
 def log_value(
-    probe: Probe, setting: Setting, moments: OriginalsMoments | None, tally: Tally, upto: int | None = None
+    probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str, upto: int | None = None
 ) -> LogValue:
-    """T. stddev of one scheme from the first ``upto`` batches of a probe (all by default)."""
-    originals, views = np.stack(probe.means[:upto]), np.stack(tally.means[:upto])
-    if moments is not None:
-        return from_batches(originals, views, np.array(probe.epoch[:upto]), setting.layout, moments)
-    sums = [((o + v) * n, 2 * n) for o, v, n in zip(originals, views, probe.sizes, strict=False)]
-    return from_pools(pool_batches(sums, setting.batches_per_pool))
+    """T. stddev of one scheme from its first ``upto`` batches (all that it has by default).
+
+    Batches of a scheme with a history depend on each other, so there the units are whole pools in any case.
+    """
+    tally = probe.tallies[name]
+    n = min(len(tally.means), len(tally.means) if upto is None else upto)
+    originals, views = np.stack(probe.means[:n]), np.stack(tally.means[:n])
+    if moments is not None and not probe.schemes[name].history:
+        return from_batches(originals, views, np.array(probe.epoch[:n]), setting.layout, moments)
+    counts = zip(originals, views, probe.sizes, tally.sizes, strict=False)
+    return from_pools(
+        pool_batches([(o * a + v * b, a + b) for o, v, a, b in counts], setting.batches_per_pool)
+    )
 
 
-def widest(probe: Probe, setting: Setting, moments: OriginalsMoments | None) -> float:
-    """The largest relative half-width among the schemes of a probe, now."""
-    values = (log_value(probe, setting, moments, tally) for tally in probe.tallies.values())
-    return max(value.half_width(setting.confidence) for value in values)
+def half_width(probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str) -> float:
+    """The relative half-width of a scheme's interval, now."""
+    return log_value(probe, setting, moments, name).half_width(setting.confidence)
 
 
 @dataclass(frozen=True)
@@ -122,9 +128,9 @@ class Evaluation:
         skipped: Scheme → why it could not be measured.
         convergence: Scheme → (batches, values, lows, highs) along the probe.
         batch_means: Scheme → ``[J, C]`` mean probabilities of its views; ``original`` holds those of the originals.
+        view_sizes: The same keys → inputs behind each of those means.
         epoch: ``[J]`` epoch of each batch.
-        sizes: ``[J]`` images per batch.
-        stopped: Why the probe ended: ``tol``, ``pools`` or ``epochs``.
+        stopped: Scheme → why no more of it was measured: ``tol``, ``pools`` or ``epochs``.
         originals_forwards: Images the teacher saw as originals, shared by all schemes.
         provenance: Version, command, device, times.
     """
@@ -140,9 +146,9 @@ class Evaluation:
     skipped: dict[str, str]
     convergence: dict[str, tuple[list[int], list[float], list[float], list[float]]]
     batch_means: dict[str, Array]
+    view_sizes: dict[str, list[int]]
     epoch: list[int]
-    sizes: list[int]
-    stopped: str
+    stopped: dict[str, str]
     originals_forwards: int
     provenance: dict[str, Any]
 
@@ -152,7 +158,7 @@ class Evaluation:
         probe: Probe,
         setting: Setting,
         moments: OriginalsMoments | None,
-        stopped: str,
+        stopped: dict[str, str],
         requested: Sequence[str],
         skipped: Mapping[str, str],
         accuracy: Accuracy,
@@ -160,7 +166,7 @@ class Evaluation:
     ) -> Evaluation:
         """Computes every estimate from the tallies of a finished probe."""
         order = list(dict.fromkeys([*requested, "identity"]))
-        values = {name: log_value(probe, setting, moments, probe.tallies[name]) for name in order}
+        values = {name: log_value(probe, setting, moments, name) for name in order}
         rng = np.random.default_rng(setting.seed)
         return Evaluation(
             setting=setting,
@@ -170,20 +176,20 @@ class Evaluation:
             student=probe.student,
             results=tuple(_result(probe, setting, moments, name, values[name]) for name in order),
             comparisons=tuple(
-                compare(name, values[name], "identity", values["identity"], setting.confidence)
+                _against_identity(probe, setting, moments, name, values[name])
                 for name in order
                 if name != "identity"
             ),
-            lowest=probability_lowest(values, rng),
+            lowest=probability_lowest(_alike(probe, setting, values), rng),
             skipped=dict(skipped),
             convergence={name: _convergence(probe, setting, moments, name) for name in order},
             batch_means={
                 "original": np.stack(probe.means),
                 **{name: np.stack(probe.tallies[name].means) for name in order},
             },
+            view_sizes={"original": probe.sizes, **{name: probe.tallies[name].sizes for name in order}},
             epoch=probe.epoch,
-            sizes=probe.sizes,
-            stopped=stopped,
+            stopped=dict(stopped),
             originals_forwards=probe.forwards,
             provenance=provenance,
         )
@@ -276,7 +282,7 @@ class Evaluation:
                 "kl_view_original": result.kl_view_original,
             },
             "null": self.null,
-            "stopped": self.stopped,
+            "stopped": self.stopped[result.scheme],
             "seconds": self.provenance["seconds"],
             "notes": list(value.notes),
         }
@@ -286,15 +292,16 @@ def _result(
     probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str, value: LogValue
 ) -> SchemeResult:
     tally = probe.tallies[name]
-    if moments is None:
+    if moments is None or probe.schemes[name].history:
         method = METHOD
     elif moments.exact:
         method = "batch-level variance with the originals as control variate; delete-one-batch jackknife, t, log scale"
     else:
         method = "batch-level variance; delete-one-batch jackknife, t on the log scale"
-    whole = [
-        (u, epoch) for u, epoch in zip(tally.u, probe.epoch, strict=True) if len(u) == 2 * setting.batch_size
-    ]
+    n = len(tally.means)
+    views = max(tally.sizes)  # with n_pick a full batch need not have as many views as images
+    columns = zip(tally.u, probe.epoch, probe.sizes, tally.sizes, strict=False)
+    whole = [(u, epoch) for u, epoch, o, v in columns if (o, v) == (setting.batch_size, views)]
     # Within epochs: batches of one epoch are disjoint, which would show as a small negative covariance.
     groups = [epoch for _, epoch in whole]
     lone = {epoch for epoch in groups if groups.count(epoch) == 1}
@@ -302,46 +309,76 @@ def _result(
     return SchemeResult(
         scheme=name,
         t_stddev=value.estimate(setting.confidence, method, setting.label()),
-        components=tally.pairs.components(_pool_variance(probe, setting, tally), setting.pool_inputs),
+        components=tally.pairs.components(_pool_variance(probe, setting, name), setting.pool_inputs),
         covariance=ce_covariance(
             np.stack([u for u, _ in kept]), groups=[e for _, e in kept], confidence=setting.confidence
         ),
-        teacher_entropy=(probe.entropy + tally.entropy) / (sum(probe.sizes) + tally.views),
+        teacher_entropy=(sum(probe.entropies[:n]) + tally.entropy) / (sum(probe.sizes[:n]) + tally.views),
         view_entropy=tally.entropy / tally.views,
         view_accuracy=tally.correct / tally.views,
         kl_view_original=tally.kl / tally.views,
-        inputs=sum(probe.sizes) + tally.views,
-        pools=len(probe.means) // setting.batches_per_pool,
+        inputs=sum(probe.sizes[:n]) + tally.views,
+        pools=n // setting.batches_per_pool,
         teacher_forwards=tally.forwards,
     )
 
 
-def _pool_variance(probe: Probe, setting: Setting, tally: Tally) -> float:
+def _pool_variance(probe: Probe, setting: Setting, name: str) -> float:
     """Variance of a pool mean averaged over classes, under independent draws of images.
 
     Without the correction for drawing an epoch without replacement, which T. stddev contains: it belongs to the
     size of the training set, not to the scheme, and would let a pool be worth more inputs than it holds images.
+    Under a scheme with a history the batches of a pool depend on each other, so there pools are the units.
     """
-    full = np.array(probe.sizes) == setting.batch_size
-    means = 0.5 * (np.stack(probe.means) + np.stack(tally.means))[full]
-    variance, _ = within_epochs(means, np.array(probe.epoch)[full])
+    tally, n = probe.tallies[name], len(probe.tallies[name].means)
+    full = np.array(probe.sizes[:n]) == setting.batch_size
+    means = 0.5 * (np.stack(probe.means[:n]) + np.stack(tally.means))[full]
+    epoch = np.array(probe.epoch[:n])[full]
+    if probe.schemes[name].history:
+        per = setting.batches_per_pool
+        whole = len(means) // per
+        means = means[: whole * per].reshape(whole, per, -1).mean(axis=1)
+        # A pool across the end of an epoch is left out of the spread within epochs as good as none.
+        variance, _ = within_epochs(means, epoch[: whole * per].reshape(whole, per)[:, 0])
+        return float(variance.mean())
+    variance, _ = within_epochs(means, epoch)
     return float(variance.mean()) / setting.batches_per_pool
+
+
+def _against_identity(
+    probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str, value: LogValue
+) -> Comparison:
+    """The scheme against identity on the same batches."""
+    reference = log_value(probe, setting, moments, "identity", len(probe.tallies[name].means))
+    if len(reference.pseudo) != len(value.pseudo):
+        reference = reference.grouped(setting.batches_per_pool)
+    return compare(name, value, "identity", reference, setting.confidence)
+
+
+def _alike(probe: Probe, setting: Setting, values: Mapping[str, LogValue]) -> dict[str, LogValue]:
+    """The values in units of one size: pools as soon as one scheme has no smaller ones."""
+    pooled = [name for name in values if probe.schemes[name].history]
+    if not pooled or setting.protocol == "wang2022":
+        return dict(values)
+    return {
+        name: value if name in pooled else value.grouped(setting.batches_per_pool)
+        for name, value in values.items()
+    }
 
 
 def _convergence(
     probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str
 ) -> tuple[list[int], list[float], list[float], list[float]]:
-    total = len(probe.means)
-    least = LEAST_UNITS if moments is not None else 5 * setting.batches_per_pool
+    total = len(probe.tallies[name].means)
+    pools = moments is None or probe.schemes[name].history
+    least = 5 * setting.batches_per_pool if pools else LEAST_UNITS
     at = np.unique(np.geomspace(min(least, total), total, 24).round().astype(int))
     batches: list[int] = at.tolist()
     values: list[float] = []
     lows: list[float] = []
     highs: list[float] = []
     for upto in batches:
-        estimate = log_value(probe, setting, moments, probe.tallies[name], upto).estimate(
-            setting.confidence, "", ""
-        )
+        estimate = log_value(probe, setting, moments, name, upto).estimate(setting.confidence, "", "")
         values.append(estimate.value)
         lows.append(estimate.low)
         highs.append(estimate.high)

@@ -33,6 +33,7 @@ class Tally:
 
     Attributes:
         means: Mean probability vector of the views, per batch.
+        sizes: Views per batch.
         u: Per batch the cross-entropies of originals and views, by position, nats (float32).
         pairs: Sums over (original, view) pairs.
         entropy: Sum of the teacher's entropies over views, nats.
@@ -44,6 +45,7 @@ class Tally:
 
     pairs: PairMoments
     means: list[Array] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     u: list[NDArray[np.float32]] = field(default_factory=list)
     entropy: float = 0.0
     kl: float = 0.0
@@ -70,11 +72,12 @@ class Probe:
     """Feeds batches through the teacher and tallies every scheme.
 
     Attributes:
+        active: Schemes whose views are still being made, see :meth:`finish`.
         tallies: Scheme name → its sums so far.
         means: ``[J]`` mean probability vectors of the originals, one per batch.
         sizes: ``[J]`` images per batch.
         epoch: ``[J]`` epoch of each batch.
-        entropy: Sum of the teacher's entropies over originals, nats.
+        entropies: ``[J]`` sums of the teacher's entropies over the originals of each batch, nats.
         forwards: Originals that the teacher saw, in batches and in :meth:`spread`.
     """
 
@@ -90,12 +93,17 @@ class Probe:
     ) -> None:
         self.images, self.schemes, self.teacher, self.student = images, schemes, teacher, student
         self.base, self.batch_size, self.seed = base, batch_size, seed
+        self.active = dict(schemes)
         self.tallies = {name: Tally(PairMoments(images.classes)) for name in schemes}
         self.means: list[Array] = []
         self.sizes: list[int] = []
         self.epoch: list[int] = []
-        self.entropy = 0.0
+        self.entropies: list[float] = []
         self.forwards = 0
+
+    def finish(self, name: str) -> None:
+        """No more views of the scheme ``name``: what it has is enough."""
+        self.active.pop(name, None)
 
     def batches(self, *, drop_last: bool) -> Iterator[tuple[int, int, Tensor]]:
         """Endless ``(epoch, step, positions)``, each epoch a fresh shuffle without replacement."""
@@ -124,9 +132,11 @@ class Probe:
         self.means.append(_mean(log_o))
         self.sizes.append(len(x))
         self.epoch.append(epoch)
-        self.entropy += float(_entropy(log_o).sum())
+        self.entropies.append(float(_entropy(log_o).sum()))
         u_o = self._u(log_o, x)
-        for name, scheme in self.schemes.items():
+        for name, scheme in self.active.items():
+            if step == 0:
+                scheme.reset()
             self._view(scheme, self.tallies[name], x, labels, ids, log_o, u_o, epoch, step)
 
     def _view(
@@ -165,6 +175,7 @@ class Probe:
         base = log_o[batch.index]
         tally.pairs.update(*(part.exp().cpu().numpy() for part in (log_o, log_v, base)))
         tally.means.append(_mean(log_v))
+        tally.sizes.append(len(log_v))
         tally.u.append(torch.cat([u_o, u_v]).cpu().numpy())
         tally.entropy += float(_entropy(log_v).sum())
         tally.kl += float((base.exp() * (base - log_v)).sum())

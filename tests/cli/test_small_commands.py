@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -58,9 +59,52 @@ def test_schemes_list_holds_every_scheme(run):
 def test_schemes_show_says_rules_and_parameters(run):
     shown = json.loads(run("schemes", "show", "cutmix-pick-teacher", "--format", "json")[1])
     assert shown["name"] == "cutmix_pick_teacher"
-    assert shown["parameters"] == {"criterion": "teacher", "runs": 2, "tau": 4.0, "alpha": 1.0}
+    assert (
+        shown["parameters"].items() >= {"criterion": "teacher", "runs": 2, "tau": 4.0, "alpha": 1.0}.items()
+    )
+    assert shown["does"]["cutmix: λ"].startswith("λ ~ Beta(1, 1), one per batch; recomputed")
+    assert shown["targets"] == ["teacher", "interpolated", "labels"]
+    assert shown["presets"] == ["cutmix_pick_teacher@wang2022"]
     assert "box of the partner" in shown["rules"]
     assert "`" not in shown["rules"]
+    assert ":meth:" not in shown["rules"]
+    assert "Raises" not in shown["rules"]
+
+
+def test_schemes_show_takes_expressions(run):
+    shown = json.loads(run("schemes", "show", "cutmix@clovaai", "--format", "json")[1])
+    assert shown["parameters"]["p"] == 0.5
+    assert shown["does"]["probability"].startswith("0.5 of acting")
+    assert "ICCV 2019" in shown["reference"]
+    shown = json.loads(run("schemes", "show", "partial_mixup@mixkd", "--format", "json")[1])
+    assert shown["draws"] == "sample"
+    assert "40.8%" in shown["does"]["unmixed"]
+    code, out, _ = run("schemes", "show", "crop_flip+pick(mixup, runs=3)")
+    assert code == 0
+    assert "of 3 draws of mixup" in out
+    code, _, err = run("schemes", "show", "full_mixup@mixkd", "--draws", "batch")
+    assert code == 2
+    assert "draws once per sample" in err
+
+
+def test_schemes_check(run, monkeypatch):
+    code, out, err = run("schemes", "check", "mixup")
+    assert (code, err) == (0, "")
+    assert out.count("keeps all promises") == 8
+    from kdstats.schemes.mixing import Mixup
+
+    monkeypatch.setattr(
+        Mixup,
+        "_pairing",
+        lambda self, images, draw: (
+            *[torch.arange(len(images))] * 2,
+            draw.params["lam"].expand(len(images)) * 0,
+        ),
+    )
+    code, out, err = run("schemes", "check", "mixup")
+    assert code == 5
+    assert "mixup breaks its promises" in err
+    assert "λ is not the share" in out
 
 
 @pytest.mark.parametrize("name", schemes.names())
@@ -74,7 +118,7 @@ def test_every_scheme_can_be_shown_and_drawn(run, tmp_path, name):
     path = tmp_path / "sheet.png"
     code, out, err = run("schemes", "show", name, "--out", path, *extra)
     assert code == 0
-    assert out.startswith(f"name        {name}")
+    assert re.match(rf"name +{name} ", out)
     assert "8 training images of digits" in err
     with Image.open(path) as image:
         assert image.width > 2 * image.height

@@ -132,3 +132,36 @@ def test_the_controls_uncertainty_enters():
     }
     sharp = probability_lowest({"a": a, "b": b}, np.random.default_rng(0))["b"]
     assert 0.5 < probability_lowest(blurred, np.random.default_rng(0))["b"] < sharp - 0.05
+
+
+def test_schemes_that_stopped_early_are_ranked_by_what_they_have():
+    """Means over the first n_i of one sequence of units: the joint law of the estimates is known exactly."""
+    rng = np.random.default_rng(12)
+    unit = rng.multivariate_normal([0, 0.02], [[0.04, 0.03], [0.03, 0.05]], size=400)
+    long, short = unit[:, 0], unit[:100, 1]
+    a = LogValue(1.0, float(long.mean()), long, 399)
+    b = LogValue(1.0, float(short.mean()), short, 99)
+    found = probability_lowest({"a": a, "b": b}, np.random.default_rng(0), draws=200_000)
+    sd = np.array([long.std(ddof=1), short.std(ddof=1)])
+    r = np.corrcoef(unit[:100].T)[0, 1]
+    # Cov(mean of 400, mean of its first 100) = r · sd · sd / 400.
+    gap_var = sd[0] ** 2 / 400 + sd[1] ** 2 / 100 - 2 * r * sd[0] * sd[1] / 400
+    assert found["a"] == pytest.approx(stats.norm.cdf((b.centre - a.centre) / math.sqrt(gap_var)), abs=0.005)
+
+
+@pytest.mark.simulation
+def test_the_covariance_of_nested_means():
+    rng = np.random.default_rng(13)
+    unit = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=(20_000, 40))
+    found = np.cov(unit[:, :, 0].mean(1), unit[:, :10, 1].mean(1))
+    assert found[0, 1] == pytest.approx(0.6 / 40, abs=4 * math.sqrt((1 / 40 * 1 / 10 + 0.015**2) / 20_000))
+
+
+def test_grouped_units():
+    rng = np.random.default_rng(14)
+    value = LogValue(2.0, 0.7, rng.standard_normal(23), 21, 0.3, 0.1)
+    by_five = value.grouped(5)
+    assert by_five.pseudo == pytest.approx(value.pseudo[:20].reshape(4, 5).mean(1))
+    assert (by_five.value, by_five.centre, by_five.control_slope) == (2.0, 0.7, 0.3)
+    assert by_five.df == 4 - 2  # the two that the mean and the slope took
+    assert value.grouped(1).half_width(0.95) == pytest.approx(value.half_width(0.95))

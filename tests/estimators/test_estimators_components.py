@@ -96,3 +96,20 @@ def test_originals_are_those_of_the_pool_whatever_was_picked():
     linked = ((base - originals.mean(0)) * (views - views.mean(0))).mean() * 60 / 59
     assert found.cov_views == pytest.approx(2 * linked / 1280, rel=1e-9)
     assert found.var_original + found.var_augmented + found.cov_views + found.cov_cross == pytest.approx(1e-3)
+
+
+def test_more_or_fewer_views_than_originals():
+    """With ``n_pick`` a batch has other numbers of views: means and squares are each over their own inputs."""
+    rng = np.random.default_rng(21)
+    originals, views, base = (rng.dirichlet(np.full(5, 0.3), size=n) for n in (80, 30, 30))
+    found = PairMoments(5)
+    found.update(originals[:40], views[:20], base[:20])
+    found.update(originals[40:], views[20:], base[20:])
+    parts = found.components(1.0, 100)
+    bessel = 30 / 29
+    assert parts.var_original == pytest.approx(originals.var(0).mean() * bessel / 200)
+    assert parts.var_augmented == pytest.approx(views.var(0).mean() * bessel / 200)
+    centred = (base - originals.mean(0)) * (views - views.mean(0))
+    assert parts.cov_views == pytest.approx(2 * centred.mean() * bessel / 200)
+    with pytest.raises(UsageError, match="shapes"):
+        found.update(originals, views, originals)

@@ -12,7 +12,8 @@ import pytest
 from kdstats.association.correlate import correlate
 from kdstats.errors import MissingError, UsageError
 from kdstats.figures.correlation import correlation_figure
-from kdstats.figures.style import SCHEMES, check_path, marks, plain, save, style
+from kdstats.figures.style import _NINE, SCHEMES, check_path, marks, plain, save, style
+from kdstats.labels import LABELS
 from kdstats.published import load_published
 
 
@@ -163,7 +164,10 @@ def test_style_is_put_back():
 
 
 def test_marks_are_fixed_and_differ():
-    assert len({m.color for m in SCHEMES.values()}) == len({m.marker for m in SCHEMES.values()}) == 9
+    nine = [SCHEMES[name] for name in _NINE]
+    assert len({m.color for m in nine}) == len({m.marker for m in nine}) == 9
+    assert len({(m.color, m.marker) for m in SCHEMES.values()}) == len(SCHEMES)
+    assert set(SCHEMES) == set(LABELS)
     assert marks(["cutmix", "mine"])["cutmix"] == marks(["cutmix"])["cutmix"] == SCHEMES["cutmix"]
     names = [f"mine{i}" for i in range(24)]
     looks = marks(names)

@@ -42,9 +42,9 @@ def test_convergence_draws_values_and_bands():
         here = corners[corners[:, 0] == at, 1]
         assert (here.min(), here.max()) == (low, high)
     assert facts.schemes["cutmix"] == (0.42, 0.4, 0.44)
-    assert "up to all 40" in facts.caption()
+    assert "up to 40" in facts.caption()
     assert "90 % intervals" in facts.caption()
-    assert {text.get_text() for text in ax.texts} == {"CutMix", "identity"}
+    assert {text.get_text() for text in ax.texts} == {"CutMix", "Identity"}
 
 
 def test_labels_are_apart_in_order_and_near():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kdstats import schemes
 from kdstats.errors import MissingError, UsageError
 from runners.config import read_study
 
@@ -67,3 +68,29 @@ def test_missing_and_broken_files(tmp_path):
         read_study(tmp_path / "none.toml")
     with pytest.raises(MissingError, match="not TOML"):
         read_study(_file(tmp_path, "[study\n"))
+
+
+def test_schemes_may_be_groups_presets_and_expressions(tmp_path):
+    path = tmp_path / "s.toml"
+    start = 'schema = 1\n[study]\nname = "x"\n[grid]\npairs = ["resnet8/lenet8"]\n'
+    path.write_text(
+        start + 'schemes = ["wang2022", "pick(mixup, runs=3)", "RM(alpha=0.3)", "crop-flip+AA"]\n'
+    )
+    study = read_study(path)
+    assert study.grid.schemes[:9] == schemes.PUBLISHED_NINE
+    assert study.grid.schemes[9:] == (
+        "pick(mixup,runs=3)",
+        "recursive_mix(alpha=0.3)",
+        "crop_flip+autoaugment",
+    )
+    path.write_text(start + 'schemes = ["cutmix(alpha=1)", "cutmix"]\n')
+    with pytest.raises(UsageError, match="'cutmix' is named twice"):
+        read_study(path)
+    path.write_text(start + 'schemes = ["full_mixup@mixkd"]\n')
+    with pytest.raises(UsageError, match="add draws=sample"):
+        read_study(path)
+    path.write_text(start + 'schemes = ["full_mixup@mixkd"]\ndraws = "sample"\n[kd]\ntargets = "labels"\n')
+    assert read_study(path).kd.targets == "labels"
+    path.write_text(start + '[kd]\ntargets = "label"\n')
+    with pytest.raises(UsageError, match="kd.targets"):
+        read_study(path)

@@ -78,9 +78,17 @@ class _Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("scheme", ["cutmix", "cutmix_pick_student"])
-def test_an_interrupted_run_continues_to_the_same_weights_and_rows(world, tmp_path, scheme):
-    spec = replace(world[3], scheme=scheme)
+@pytest.mark.parametrize(
+    ("scheme", "targets"),
+    [
+        ("cutmix", "teacher"),
+        ("cutmix_pick_student", "teacher"),
+        ("recursive_mix", "labels"),
+        ("pick(mixup,n_pick=20)", "interpolated"),
+    ],
+)
+def test_an_interrupted_run_continues_to_the_same_weights_and_rows(world, tmp_path, scheme, targets):
+    spec = replace(world[3], scheme=scheme, targets=targets)
     whole, _ = _train(world, tmp_path / "whole", spec)
 
     def stop(epoch, epochs, line):
@@ -175,3 +183,54 @@ def test_a_damaged_complete_run_is_trained_again(world, tmp_path, damage):
     }
     assert all(torch.equal(weights[k], v) for k, v in load_file(again.last).items())
     assert len(_rows(again)["sample_id"]) == 3 * 2 * 330
+
+
+def test_a_field_that_came_later_leaves_old_digests_alone(world):
+    spec = world[3]
+    assert "targets" not in spec.resolved()
+    assert replace(spec, targets="labels").resolved()["targets"] == "labels"
+    assert replace(spec, targets="labels").recipe_digest != spec.recipe_digest
+
+
+def test_views_are_taught_what_the_targets_say(world, tmp_path):
+    """The recorded loss of every view, against its own formula from the weights that the step began with."""
+    from kdstats import models, schemes
+    from kdstats.schemes.keys import epoch_order, view_generator
+    from kdstats.schemes.standard import StandardAugmentation
+
+    train, _, teacher, spec = world
+    one = replace(spec.recipe.with_epochs(1), batch_size=330)
+    at = epoch_order(0, 0, 330)
+    ids, labels = train.sample_id[at], train.labels[at]
+    x = train.normalise(StandardAugmentation(train.base).apply(train.images[at], ids, 0, 0))
+    torch.manual_seed(0)
+    student = models.build("lenet8", 10, 8, 1).train()
+    scheme = schemes.get("cutmix", space=schemes.PixelSpace(train.mean, train.std))
+    view = scheme.apply(x, labels, ids, generator=view_generator(0, "batch", 0, 0))
+    with torch.no_grad():
+        student(x)
+        log_s = student(view.images)
+    t_o, t_v, lam = teacher.logits(x), teacher.logits(view.images), view.lam[:, None]
+    onehot = torch.nn.functional.one_hot(labels, 10).float()
+
+    def kl(logits):
+        p = (logits / 4).softmax(1)
+        return 16 * (p * ((logits / 4).log_softmax(1) - (log_s / 4).log_softmax(1))).sum(1)
+
+    expected = {
+        "teacher": kl(t_v),
+        "interpolated": kl(lam * t_o + (1 - lam) * t_o[view.partner_index]),
+        "labels": -((lam * onehot + (1 - lam) * onehot[view.partner_index]) * log_s.log_softmax(1)).sum(1),
+    }
+    weights = {}
+    for targets, loss in expected.items():
+        paths, _ = _train(world, tmp_path, replace(spec, recipe=one, targets=targets))
+        rows = _rows(paths)
+        order = np.argsort(ids.numpy())
+        found = rows["s_loss_kd"][rows["view"] == 1]
+        mine = rows["sample_id"][rows["view"] == 1]
+        assert np.array_equal(np.sort(mine), np.sort(ids.numpy()))
+        np.testing.assert_allclose(found[np.argsort(mine)], loss.numpy()[order], rtol=1e-4, atol=1e-5)
+        weights[targets] = load_file(paths.last)["conv1.weight"]
+    assert not torch.equal(weights["teacher"], weights["interpolated"])
+    assert not torch.equal(weights["teacher"], weights["labels"])

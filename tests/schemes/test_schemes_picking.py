@@ -104,6 +104,30 @@ def test_what_is_refused():
     with pytest.raises(UsageError, match="at least 2 runs"):
         schemes.get("cutmix_pick_teacher", runs=1)
     with pytest.raises(UsageError, match="picking criterion.*teacher"):
-        Pick("p", schemes.get("cutmix"), "techer")
+        Pick("p", schemes.get("cutmix"), criterion="techer")
     with pytest.raises(UsageError, match="decides by looking"):
         schemes.get("cutmix_pick_teacher")._draw(torch.zeros(2, 1, 8, 8), torch.arange(2), generator(0))
+
+
+@pytest.mark.parametrize("n_pick", [1, 5, 8, 12, 16, 64])
+def test_another_number_of_views_is_kept(n_pick):
+    x = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = schemes.get("cutmix_pick_teacher(n_pick=16)").apply(x, generator=generator(1), teacher=teacher)
+    found = schemes.get("cutmix_pick_teacher", n_pick=n_pick).apply(
+        x, generator=generator(1), teacher=teacher
+    )
+    kept = min(n_pick, 16)  # a pool smaller than n_pick is kept whole
+    assert len(found.images) == len(found.lam) == len(found.sample_id) == kept
+    assert torch.equal(found.images, whole.images[-kept:])
+
+
+@pytest.mark.parametrize("criterion", ["teacher", "student", "kl", "dissimilarity"])
+@pytest.mark.parametrize("base", ["flip", "autoaugment", "mixup", "crop_flip+cutmix"])
+def test_any_base_is_picked_from_by_any_criterion(base, criterion):
+    x = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    scheme = schemes.get(f"pick({base},criterion={criterion},runs=3)", draws="sample")
+    found = scheme.apply(x, generator=generator(2), teacher=teacher, student=student)
+    gen = generator(2)
+    pool = torch.cat([schemes.get(base, draws="sample").apply(x, generator=gen).images for _ in range(3)])
+    expected = np.argsort(score(criterion, pool, x), kind="stable")[-6:]
+    assert torch.equal(found.images, pool[expected.copy()])

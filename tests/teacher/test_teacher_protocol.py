@@ -141,8 +141,8 @@ def test_pools_straddle_epochs_and_short_batches_count():
     naive = Naive("mixup", "batch", 98, 1, 28)
     assert found.results[0].t_stddev.n == 28 == PoolLayout.of(1280, 98, 5, 10).pools
     assert found.results[0].t_stddev.value == pytest.approx(naive.t_stddev(), abs=1e-6)
-    assert found.stopped == "epochs"
-    assert sorted(set(found.sizes)) == [6, 98]
+    assert set(found.stopped.values()) == {"epochs"}
+    assert sorted(set(found.view_sizes["original"])) == [6, 98]
 
 
 def test_covariance_with_a_student_of_its_own():
@@ -214,7 +214,7 @@ def test_efficient_agrees_with_the_published_protocol(draws):
     names = ["identity", "mixup", "cutmix"]
     published = {r.scheme: r for r in evaluate_da(names, protocol="wang2022", draws=draws, seed=1).results}
     found = evaluate_da(names, tol=0.05, draws=draws, seed=2)
-    assert found.stopped == "tol"
+    assert set(found.stopped.values()) == {"tol"}
     for r in found.results:
         a, b = r.t_stddev, published[r.scheme].t_stddev
         assert a.low < b.high
@@ -227,6 +227,6 @@ def test_efficient_agrees_with_the_published_protocol(draws):
 
 def test_stops_when_the_pools_are_spent():
     found = evaluate_da("cutmix", tol=0.001, pools=9)
-    assert found.stopped == "pools"
+    assert found.stopped == {"cutmix": "pools", "identity": "tol"}
     assert len(found.epoch) == 45
     assert found.results[0].pools == 9

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tv
 
-from kdstats import schemes
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
-from kdstats.schemes.keys import generator
-from kdstats.schemes.policy import _SIGNED, POLICIES, magnitude_of, operate
+from kdstats.schemes.autoaugment import BINS, POLICIES, AutoAugment
+from kdstats.schemes.keys import generator, uniforms
+from kdstats.schemes.operations import OPERATIONS, SIGNED, Ranges, scales
 
 THEIRS = {"cifar10": v2.AutoAugmentPolicy.CIFAR10, "imagenet": v2.AutoAugmentPolicy.IMAGENET}
 
@@ -25,14 +24,12 @@ def test_policy_tables(name):
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_strengths(size):
-    space = v2.AutoAugment()._AUGMENTATION_SPACE
-    for operation, (magnitudes, signed) in space.items():
+    ours = scales(Ranges(), BINS, size, size)
+    for operation, (magnitudes, signed) in v2.AutoAugment()._AUGMENTATION_SPACE.items():
         table = magnitudes(10, size, size)
-        for level in range(10):
-            ours = magnitude_of(operation, None if table is None else level, size, size)
-            scale = 255.0 if operation == "Solarize" else 1.0  # torchvision's bound for uint8
-            assert ours == (0.0 if table is None else scale * float(table[level])), operation
-        assert signed == (operation in _SIGNED)
+        expected = [0.0] * 10 if table is None else table.tolist()
+        assert ours[OPERATIONS.index(operation)].tolist() == expected, operation
+        assert signed == (operation in SIGNED)
 
 
 class Dictated(v2.AutoAugment):
@@ -66,7 +63,7 @@ def test_views_are_torchvisions_pixel_for_pixel(policy, monkeypatch):
         0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
     pixels[0, :, 8:24, 8:24] //= 4
-    scheme = schemes.get("autoaugment", space=space, policy=policy)
+    scheme = AutoAugment("autoaugment", space=space, policy=policy)
     changed = 0
     for sub in range(25):
         for act, negative in (
@@ -97,8 +94,8 @@ def test_sample_draws_apply_each_images_own_sub_policy():
         torch.randint(0, 256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8),
         torch.float32,
     )
-    scheme = schemes.get("autoaugment", draws="sample", space=space)
-    one = schemes.get("autoaugment", draws="batch", space=space)
+    scheme = AutoAugment("autoaugment", "sample", space)
+    one = AutoAugment("autoaugment", "batch", space)
     found = scheme.apply(x, generator=generator(3))
     for i in range(64):
         alone = Draw("autoaugment", {k: v[i : i + 1] for k, v in found.draw.params.items()})
@@ -106,7 +103,7 @@ def test_sample_draws_apply_each_images_own_sub_policy():
 
 
 def test_draws_follow_the_policys_chances():
-    scheme = schemes.get("autoaugment", draws="sample")
+    scheme = AutoAugment("autoaugment", "sample")
     draw = scheme._draw(torch.zeros(50_000, 1, 1, 1), torch.arange(50_000), generator(4)).params
     sub, act, negative = draw["sub"], draw["act"].double(), draw["negative"].double()
     assert torch.bincount(sub, minlength=25).min() > 1800
@@ -117,14 +114,61 @@ def test_draws_follow_the_policys_chances():
             assert float(act[rows, position].mean()) == pytest.approx(probability, abs=0.045)
 
 
-def test_operations_on_grey_images():
-    x = torch.randint(0, 256, (3, 1, 8, 8), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
-    for operation in v2.AutoAugment()._AUGMENTATION_SPACE:
-        assert operate(x, operation, magnitude_of(operation, 5, 8, 8)).shape == x.shape
-    assert torch.equal(operate(x, "Invert", 0.0), 255 - x)
-    assert torch.equal(operate(x, "Rotate", 12.0), tv.rotate(x, 12.0))
+def test_drawing_is_what_it_was():
+    """Five uniforms: the sub-policy, two for which operations act, two for their directions."""
+    scheme = AutoAugment("autoaugment", "sample", policy="imagenet")
+    ids = torch.arange(500) * 3
+    draw = scheme._draw(torch.zeros(500, 1, 1, 1), ids, generator(5)).params
+    u = uniforms("sample", ids, 5, generator(5))
+    assert draw["sub"].tolist() == [int(v * 25) for v in u[:, 0].tolist()]
+    chance = [[p for _, p, _ in POLICIES["imagenet"][sub]] for sub in draw["sub"].tolist()]
+    assert draw["act"].tolist() == (u[:, 1:3] < torch.tensor(chance, dtype=torch.float64)).tolist()
+    assert draw["negative"].tolist() == (u[:, 3:5] < 0.5).tolist()
 
 
-def test_unknown_policy():
+@pytest.mark.parametrize("draws", ["batch", "sample"])
+@pytest.mark.parametrize(("channels", "size", "dtype"), [(1, 8, torch.bfloat16), (3, 8, torch.float32)])
+def test_small_grey_and_bfloat16(draws, channels, size, dtype):
+    space = PixelSpace((0.5,) * channels, (0.25,) * channels)
+    scheme = AutoAugment("autoaugment", draws, space)
+    x = torch.randn(6, channels, size, size, generator=torch.Generator().manual_seed(2)).to(dtype)
+    before = x.clone()
+    for key in range(10):
+        found = scheme.apply(x, generator=generator(key))
+        assert (found.images.dtype, found.images.shape) == (dtype, x.shape)
+        assert torch.equal(scheme.replay(x, found.draw), found.images)
+    assert torch.equal(x, before)
+
+
+def test_truncating_darkens_and_rounding_does_not():
+    space = PixelSpace((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, -1, -1)
+    x = space.from_uint8(grey, torch.float32)
+    off = {"sub": torch.tensor([0]), "act": torch.zeros(1, 2, dtype=torch.bool)}
+    nothing = Draw("autoaugment", {**off, "negative": off["act"]})
+    rounded, truncated = (
+        space.to_uint8(AutoAugment("autoaugment", space=space, quantise=q).replay(x, nothing)).int()
+        - grey.int()
+        for q in ("round", "truncate")
+    )
+    assert (rounded == 0).all()
+    assert set(truncated.unique().tolist()) == {-1, 0}
+
+
+def test_what_it_says_of_itself():
+    scheme = AutoAugment("autoaugment", "sample", policy="imagenet", quantise="truncate")
+    assert (scheme.policy, scheme.quantise) == ("imagenet", "truncate")
+    said = scheme.rules()
+    assert set(said) == {"probability", "draw", "fill", "space"}
+    assert "25 sub-policies of imagenet" in said["draw"]
+    assert "per image" in said["draw"]
+    assert "per batch" in AutoAugment("autoaugment").rules()["draw"]
+    assert said["space"] == "uint8, truncated as published"
+    assert AutoAugment("autoaugment").rules()["space"] == "uint8, rounded"
+
+
+def test_unknown_names():
     with pytest.raises(UsageError, match="policy.*imagenet"):
-        schemes.get("autoaugment", policy="imagenett")
+        AutoAugment("autoaugment", policy="imagenett")
+    with pytest.raises(UsageError, match="uint8.*truncate"):
+        AutoAugment("autoaugment", quantise="trunc")
