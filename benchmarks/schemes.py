@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 from kdstats import schemes
 from kdstats.allocator import keep_pages
 from kdstats.provenance import provenance
-from kdstats.schemes.blur import radius
+from kdstats.schemes.colour.blur import radius
 from kdstats.schemes.keys import generator
 from kdstats.tables import write
 

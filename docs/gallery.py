@@ -22,8 +22,9 @@ from kdstats.cli.schemes_show import describe, view_cells
 from kdstats.data import ImageSet
 from kdstats.figures.contact_sheet import contact_sheet
 from kdstats.figures.style import style
-from kdstats.schemes.presets import PRESETS
-from kdstats.teacher.load import Network, load_network
+from kdstats.schemes.naming.presets import PRESETS
+from kdstats.teacher.load import load_network
+from kdstats.teacher.network import Network
 
 FOLDER = Path(__file__).parent / "schemes"
 MORE = (
@@ -36,7 +37,9 @@ MORE = (
 )
 INTRODUCTION = (
     "Made by `docs/gallery.py`: originals above, views below; under mixed views λ, the share of the own image, and",
-    "both classes. One random draw per batch as published, unless the caption says otherwise. The command",
+    "both classes. One random draw for all eight, as in the code of Wang et al., or one per image where the caption",
+    "says so.",
+    "Schemes that ask a network show digits and the teacher inside kdstats. The command",
     "`kdstats schemes show NAME --out FILE` draws the same for your data. Photographs: china.jpg (danielbuechele)",
     "and flower.jpg (vultilion), both CC BY 2.0, as they come with scikit-learn.",
 )
@@ -125,7 +128,8 @@ def main() -> None:
         lines += [
             f"## `{name}`",
             "",
-            f"{facts.reference}. {rules}" + (f". Presets: {presets}." if presets else "."),
+            ". ".join(text for text in (facts.reference, rules, presets and f"Presets: {presets}") if text)
+            + ".",
             "",
             f"![{sheet.caption()}]({file_of(name)})",
             "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LABELS = {
     "identity": "Identity",
     "same": "Same",
@@ -31,6 +33,15 @@ LABELS = {
 }
 
 
+_NAME = re.compile(r"(?<![\w@=.])[a-z_]\w*(?![\w=])")
+
+
 def label_of(name: str) -> str:
-    """The printed name of a scheme; an expression or an unknown name stands for itself."""
-    return LABELS.get(name, name)
+    """The printed name of a scheme; in an expression every name is replaced by its own, an unknown one stays.
+
+    ``pick(mixup,runs=3)`` becomes ``pick(Mixup, runs=3)``, ``crop_flip+cutout`` becomes ``Crop+Flip + Cutout``.
+    """
+    if name in LABELS:
+        return LABELS[name]
+    spaced = re.sub(r",(?![^()]*\)\s*\))", ", ", name).replace("+", " + ")
+    return _NAME.sub(lambda found: LABELS.get(found[0], found[0]), spaced)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kdstats import data, models, schemes
 from kdstats.errors import KdstatsError, MissingError, UsageError, nearest
+from kdstats.records.paths import encode_name
 from runners import recipes
 from runners.recipes import Recipe
 
@@ -48,16 +49,20 @@ class GridSection(_Section):
                     f"a pair is written teacher/student, for example resnet20/resnet8, not {pair!r}"
                 )
             for name in (teacher, student):
-                if name not in models.names():
-                    near = " or ".join(nearest(name, models.names()))
-                    raise UsageError(f"no model named {name!r} in pair {pair!r}; did you mean {near}?")
-        return _distinct("pair", pairs)
+                try:
+                    models.canonical(name)
+                except UsageError as error:
+                    raise UsageError(f"in pair {pair!r}: {error}") from None
+        return _distinct("pair", tuple("/".join(map(models.canonical, pair.split("/"))) for pair in pairs))
 
     @field_validator("schemes")
     @classmethod
     def _known_schemes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         flat = [member for name in names for member in schemes.members(name)]
-        return _distinct("scheme", tuple(schemes.record(name).name for name in flat))
+        found = tuple(schemes.record(name).name for name in flat)
+        for name in found:
+            encode_name(name, "scheme")  # each names a folder
+        return _distinct("scheme", found)
 
     @model_validator(mode="after")
     def _presets_fit_the_draws(self) -> GridSection:

@@ -32,7 +32,7 @@ from kdstats.records.writer import write_done, write_json_atomic
 from kdstats.schemes.keys import epoch_order, view_generator
 from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.accuracy import measure
-from kdstats.teacher.load import Network
+from kdstats.teacher.network import Network
 from runners.checkpoint import load_state, save_state
 from runners.objectives.kd import KD
 from runners.run_spec import RunSpec
@@ -91,7 +91,7 @@ def train_student(
     kd = KD(spec.temperature)
     on_views = ViewLoss(spec.targets, kd, train_set.classes)
     optimiser = recipe.optimiser(student)
-    best, first, spent = _Best(), 0, 0.0
+    best, first, spent, result = _Best(), 0, 0.0, None
     state = load_state(paths.state, spec.digest)
     if state is not None:
         student.load_state_dict(state["student"])
@@ -131,17 +131,20 @@ def train_student(
                 ids, labels = train_set.sample_id[rows], train_set.labels[rows]
                 x = train_set.normalise(base.apply(train_set.images[rows], ids, spec.seed, epoch))
                 x = x.to(memory_format=torch.channels_last)
+                teacher_x = teacher.logits(x)
                 view = scheme.apply(
                     x,
                     labels,
                     ids,
-                    generator=view_generator(spec.seed, spec.draws, epoch, step),
+                    generator=view_generator(spec.seed, scheme.draws, epoch, step),
                     teacher=teacher.logits,
                     student=_scored(student),
                 )
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.lr_at(epoch * steps + step, steps)
-                teacher_x, teacher_v = teacher.logits(x), teacher.logits(view.images)
+                teacher_v = view.teacher_logits  # picking has asked already
+                if teacher_v is None:
+                    teacher_v = teacher.logits(view.images)
                 with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                     student_x, student_v = student(x), student(view.images)
                 kd_x = kd.per_image(student_x, teacher_x)
@@ -192,6 +195,9 @@ def train_student(
             }
             with paths.metrics.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+            # The history ends with the epoch, so the state needs to carry none of it.
+            scheme.reset()
+            on_views.reset()
             # After the records and the metrics, so that a state never speaks of an epoch that is not on disk.
             save_state(
                 paths.state,
@@ -209,7 +215,7 @@ def train_student(
             if on_epoch is not None:
                 on_epoch(epoch + 1, recipe.epochs, line)
     models.save_weights(student, paths.last, {"arch": spec.student, "dataset": spec.dataset})
-    final = measure(student, test_set)
+    final = result or measure(student, test_set)  # a run resumed after its last epoch has measured none
     outcome = {
         "test_loss_last": final.loss,
         "acc_last": final.accuracy,

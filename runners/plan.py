@@ -11,7 +11,7 @@ from pathlib import Path
 from kdstats import data
 from kdstats.data import ImageSet
 from kdstats.records.writer import is_complete
-from kdstats.teacher.load import Network
+from kdstats.teacher.network import Network
 from runners.config import StudyFile
 from runners.run_spec import RunSpec
 
@@ -28,7 +28,7 @@ def make_specs(study: StudyFile, train_set: ImageSet, teachers: dict[str, Networ
             data=study.study.data,
             dataset_sha256=train_set.digest,
             teacher=teacher,
-            teacher_weights=str(teachers[teacher].path),
+            teacher_weights=teachers[teacher].source,
             teacher_arch=teachers[teacher].arch,
             teacher_sha256=teachers[teacher].sha256,
             student=student,

@@ -15,11 +15,11 @@ from kdstats import data, models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import ImageSet
-from kdstats.errors import unknown
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done
 from kdstats.teacher.evaluate import pick_device
-from kdstats.teacher.load import Network, load_network
+from kdstats.teacher.load import load_network
+from kdstats.teacher.network import Network
 from runners import recipes
 from runners.loop import EpochDone, train_student
 from runners.run_spec import RunSpec
@@ -77,8 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     keep_pages()
-    if args.student not in models.names():
-        raise unknown("model", args.student, models.names())
+    args.student = models.canonical(args.student)
     path = None if args.data is None else str(args.data)
     train_set = _images(args.dataset, "train", path, args.device)
     teacher = load_network(args.teacher, args.arch, train_set, pick_device(args.device))
@@ -88,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         data=path,
         dataset_sha256=train_set.digest,
         teacher=teacher.arch,
-        teacher_weights=str(teacher.path),
+        teacher_weights=teacher.source,
         teacher_arch=teacher.arch,
         teacher_sha256=teacher.sha256,
         student=args.student,

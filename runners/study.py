@@ -33,7 +33,8 @@ from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from kdstats.teacher.accuracy import measure
 from kdstats.teacher.evaluate import Status, evaluate_da
-from kdstats.teacher.load import Network, load_network, shipped_path
+from kdstats.teacher.load import load_network, shipped_path
+from kdstats.teacher.network import Network
 from runners import recipes
 from runners import teacher as teacher_runner
 from runners.collect import collect, probe_files
@@ -109,7 +110,7 @@ def probe(
             wanted,
             dataset=study.study.dataset,
             data_path=study.study.data,
-            teacher=network.path,
+            teacher=network.source,
             arch=network.arch,
             student=pupil,
             student_arch=student if pupil else None,
@@ -306,7 +307,7 @@ def _teacher_card(network: Network, test_set: ImageSet) -> dict[str, Any]:
     return {
         "arch": network.arch,
         "sha256": network.sha256,
-        "path": str(network.path),
+        "path": network.source,
         "test_accuracy": result.accuracy,
         "test_loss": result.loss,
     }

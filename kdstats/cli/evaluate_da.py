@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(
     scheme: list[str] | None = typer.Option(
         None,
-        help="Augmentation to measure, e.g. cutmix, cutmix@clovaai, pick(mixup); repeat for more. wang2022: the "
+        help="Augmentation to measure, e.g. cutmix, cutmix@clovaai, 'pick(mixup)'; repeat for more. wang2022: the "
         "nine of the paper. `kdstats schemes list` shows all.",
         metavar="NAME",
     ),
@@ -36,23 +36,23 @@ def command(
     data: Path | None = typer.Option(
         None, help="Folder with the data set's files; not needed for digits.", metavar="PATH"
     ),
-    teacher: Path | None = typer.Option(
+    teacher: str | None = typer.Option(
         None,
-        help="Weights of the trained teacher (.safetensors or .pth). [default: the digits teacher inside "
-        "kdstats]",
-        metavar="FILE",
+        help="The trained teacher: a weights file (.safetensors, .pth), torchvision:NAME, timm:NAME, "
+        "hf-hub:org/name@revision, or package.module:factory. [default: the digits teacher inside kdstats]",
+        metavar="FILE|NAME",
         show_default=False,
     ),
     arch: str | None = typer.Option(
         None,
-        help="The teacher's network, e.g. resnet20; `kdstats models` lists them. "
-        "[default: what the card beside the weights says]",
+        help="The network in the teacher's file, e.g. resnet20 (`kdstats models`), torchvision:resnet34, timm:NAME, "
+        "package.module:factory. [default: what the card beside the file says, else what its tensors show]",
         metavar="NAME",
         show_default=False,
     ),
-    student: Path | None = typer.Option(
+    student: str | None = typer.Option(
         None,
-        help="Weights of a trained student: needed by schemes that ask it, and makes the covariance that of "
+        help="Weights file of a trained student: needed by schemes that ask it, and makes the covariance that of "
         "teacher and student. [default: none; the teacher stands in]",
         metavar="FILE",
         show_default=False,
@@ -83,10 +83,12 @@ def command(
     batch_size: int = typer.Option(
         64, "--batch-size", help="Images per batch; part of what is measured: values at other sizes differ."
     ),
-    draws: str = typer.Option(
-        "batch",
-        help="One random draw per batch (as published) or per sample; part of what is measured.",
+    draws: str | None = typer.Option(
+        None,
+        help="One random draw per batch (as published) or per sample; part of what is measured. "
+        "[default: as presets say, else batch]",
         metavar="batch|sample",
+        show_default=False,
     ),
     base: str | None = typer.Option(
         None,
@@ -198,15 +200,15 @@ class Request:
     all_schemes: bool
     dataset: str | None
     data: Path | None
-    teacher: Path | None
+    teacher: str | None
     arch: str | None
-    student: Path | None
+    student: str | None
     student_arch: str | None
     protocol: str
     tol: float
     pools: int | None
     batch_size: int
-    draws: str
+    draws: str | None
     base: str | None
     device: str
     seed: int
@@ -245,11 +247,16 @@ class Request:
         """
         if self.dataset is not None:
             return self.dataset
-        if self.teacher is None or not self.teacher.is_file():  # a missing file has its own, better message
+        if self.teacher is None:
             return "digits"
-        from kdstats.teacher.load import card_of
+        from kdstats.teacher.load import card_of, is_file_source
 
-        named = card_of(self.teacher).get("dataset")
+        named = None
+        if is_file_source(self.teacher):
+            file = Path(self.teacher)
+            if not file.is_file():  # a missing file has its own, better message
+                return "digits"
+            named = card_of(file).get("dataset")
         if not isinstance(named, str):
             raise UsageError(f"{self.teacher} does not say what it was trained on; add --dataset NAME")
         return named

@@ -34,12 +34,25 @@ def render(fmt: str, document: Document, data_note: str, written: Sequence[Path]
 
 def side_notes(document: Document, written: Sequence[Path]) -> list[str]:
     """What must still be said, on stderr, when stdout holds nothing but the table or the document."""
-    lines = [line for line in (facts.stopping(document), *document["skipped"].values()) if line]
+    lines = [
+        line
+        for line in (
+            facts.stopping(document),
+            facts.published_per_image(document),
+            *document["skipped"].values(),
+        )
+        if line
+    ]
     return [*lines, *([_files(document, written)] if written else [])]
 
 
 def _more(document: Document) -> list[str]:
-    lines = [facts.stopping(document), facts.worth(document["shared"]["seed"]), *document["skipped"].values()]
+    lines = [
+        facts.stopping(document),
+        facts.published_per_image(document),
+        facts.worth(document["shared"]["seed"]),
+        *document["skipped"].values(),
+    ]
     return [f"{line}." if not line.endswith(".") else line for line in lines if line]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from kdstats._version import __version__
-from kdstats.cli import correlate, datasets, evaluate_da, models, schemes
+from kdstats.cli import correlate, datasets, doctor, evaluate_da, models, schemes
 from kdstats.console import INTERRUPTED, run_program
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("correlate")(correlate.command)
 app.add_typer(schemes.app, name="schemes")
 app.command("datasets")(datasets.command)
 app.command("models")(models.command)
+app.command("doctor")(doctor.command)
 
 
 def _version(show: bool) -> None:

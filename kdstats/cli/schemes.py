@@ -12,8 +12,9 @@ from kdstats.tables import check_format
 app = typer.Typer(help="The augmentations: list them, or show one with its rules and a sheet of real images.")
 COLUMNS = ("name", "family", "draws", "targets", "needs", "presets", "reference")
 ALSO = (
-    "Also NAME(parameter=value), NAME@PRESET, pick(BASE) and A+B: `kdstats schemes show 'pick(mixup)'` explains "
-    "any of them."
+    "Also 'NAME(parameter=value)', NAME@PRESET, 'pick(BASE)' and A+B: `kdstats schemes show 'pick(mixup)'` explains "
+    "any of them.\nwang2022 stands for the nine of the paper where several schemes can be named.\n"
+    "targets: what a view can be taught, the teacher's answer to it, mixed teacher logits or mixed labels."
 )
 
 
@@ -29,12 +30,12 @@ def list_command(
     """All augmentations: family, granularity of draws, targets, networks they need, presets, publication."""
     check_format(fmt)
     from kdstats import schemes
-    from kdstats.schemes import plugins
-    from kdstats.schemes.presets import presets_of
+    from kdstats.schemes.naming import plugins
+    from kdstats.schemes.naming.presets import presets_of
     from kdstats.schemes.scheme import GRANULARITIES
     from kdstats.tables import write
 
-    rows, wrong = [], plugins.refused()
+    rows, wrong = [], list(plugins.refused())
     for name in schemes.names():
         try:
             record = schemes.record(name)
@@ -63,7 +64,7 @@ def list_command(
 @app.command("show")
 def show_command(
     name: str = typer.Argument(
-        help="Augmentation, e.g. cutmix, cutmix@clovaai, cutmix(alpha=0.5), pick(mixup), crop_flip+cutout.",
+        help="Augmentation, e.g. cutmix, cutmix@clovaai, 'cutmix(alpha=0.5)', 'pick(mixup)', crop_flip+cutout.",
         metavar="NAME",
     ),
     out: Path | None = typer.Option(
@@ -132,26 +133,26 @@ def check_command(
     check_format(fmt)
     import torch
 
+    from kdstats import schemes
     from kdstats.errors import CheckError
     from kdstats.schemes.checks import Situation, check
     from kdstats.schemes.scheme import GRANULARITIES
     from kdstats.tables import write
 
+    schemes.record(name)  # a misspelt name is one error, not one for each situation
     shapes = (
-        (3, 32, 6, torch.float32),
-        (1, 8, 5, torch.float32),
-        (3, 64, 3, torch.bfloat16),
-        (3, 32, 1, torch.float32),
+        (3, 32, 32, 6, torch.float32),
+        (1, 8, 8, 5, torch.float32),
+        (3, 24, 40, 4, torch.float32),
+        (3, 64, 64, 3, torch.bfloat16),
+        (3, 32, 32, 1, torch.float32),
     )
     found = check(name, [Situation(draws, *shape) for draws in GRANULARITIES for shape in shapes])
-    rows = [
-        {"situation": words, "found": "; ".join(said) or "keeps all promises"}
-        for words, said in found.items()
-    ]
+    rows = [{"situation": str(f.situation), "found": f.text()} for f in found]
     typer.echo(write(fmt, rows, ("situation", "found")), nl=False)
-    broken = [text for said in found.values() for text in said if not text.startswith("(")]
+    broken = [text for f in found for text in f.broken]
     if broken:
         raise CheckError(f"{name} breaks its promises: {'; '.join(dict.fromkeys(broken))}")
-    if all(said for said in found.values()):
+    if all(f.not_applicable for f in found):
         raise CheckError(f"{name} has no meaning in any of these situations, so nothing was checked")
     return 0

@@ -18,10 +18,11 @@ from kdstats.errors import UsageError
 from kdstats.figures.contact_sheet import Cell, contact_sheet
 from kdstats.figures.style import save
 from kdstats.schemes import Scheme
+from kdstats.schemes.combined.composition import Composition
+from kdstats.schemes.combined.probability import Sometimes
 from kdstats.schemes.keys import epoch_order, view_generator
-from kdstats.schemes.presets import PRESETS, presets_of
-from kdstats.schemes.probability import Sometimes
-from kdstats.schemes.resolve import keywords, resolve
+from kdstats.schemes.naming.presets import PRESETS, presets_of
+from kdstats.schemes.naming.resolve import keywords, resolve
 from kdstats.schemes.scheme import Scorer
 from kdstats.tables import to_json, write
 from kdstats.teacher.load import load_network
@@ -82,7 +83,12 @@ def describe(name: str, draws: str | None) -> SchemeFacts:
     layers = list(_layers(scheme))
     parameters = dict(record.params)
     for layer in layers:
-        parameters |= _parameters(layer)
+        own = _parameters(layer)
+        parameters |= (
+            own if layer is scheme else {f"{layer.name}: {key}": value for key, value in own.items()}
+        )
+    if not isinstance(scheme, Composition) and not scheme.needs:
+        parameters.setdefault("p", 1.0)  # every other scheme takes it
     rules = "\n\n".join(f"{layer.name}: {_prose(type(layer))}" for layer in layers)
     # Docstrings are written for Sphinx, which marks code by doubled backticks and roles.
     rules = re.sub(r":[a-z]+:`~?([^`]*)`", r"\1", rules.replace("``", "")).replace("`", "")
@@ -150,7 +156,7 @@ def render(facts: SchemeFacts, fmt: str) -> str:
 
 
 def _said(parameters: dict[str, Any]) -> str:
-    said = [f"{k} = {'by image size' if v is None else v}" for k, v in parameters.items()]
+    said = [f"{k} = {'by the images' if v is None else v}" for k, v in parameters.items()]
     return ", ".join(said) or "none"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdstats.data.imageset import ImageSet
-from kdstats.data.registry import card, load, names
+from kdstats.data.loading import load
+from kdstats.data.registry import card, names
 
 __all__ = ["ImageSet", "card", "load", "names"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +18,8 @@ TRAIN = 1280
 _SPLIT_SEED = 0
 
 
-def load(card: DataCard, split: str, path: Path | None = None) -> ImageSet:
+def load(card: DataCard, split: str) -> ImageSet:
     """The ``split`` of a fixed shuffle of the 1,797 images; ``sample_id`` is scikit-learn's row."""
-    del path
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -36,8 +34,8 @@ def load(card: DataCard, split: str, path: Path | None = None) -> ImageSet:
         labels=torch.from_numpy(bunch.target[rows].astype(np.int64)),
         sample_id=torch.from_numpy(rows.astype(np.int64)),
         class_names=tuple(str(c) for c in range(10)),
-        mean=card.mean,
-        std=card.std,
-        base=card.base,
+        mean=card.mean or (),
+        std=card.std or (),
+        base=card.base or "none",
         digest=hashlib.sha256(bunch.images.astype(np.uint8).tobytes()).hexdigest(),
     )

@@ -1,8 +1,9 @@
 """What a pool's variance is made of: spread of inputs, the original–view link, and everything else shared.
 
-A pool of n originals o_i and n views v_i has the mean p̄ = (Σ o_i + Σ v_i) / 2n. Per class
+A pool of n originals o_i and m views v_i (m = n unless picking keeps another number) has the mean
+p̄ = (Σ o_i + Σ v_i) / M, M = n + m. Per class
 
-    Var(p̄) = [ n σ_o² + n σ_v² + 2n Cov(o_i, v_i) + cross ] / 4n²
+    Var(p̄) = [ n σ_o² + m σ_v² + 2m Cov(o_i, v_i) + cross ] / M²
 
 with ``cross`` all covariances between different images. The terms are averaged over classes A
 scheme can lower T. stddev by less dependence or by softer views; only this split tells which.
@@ -35,7 +36,7 @@ class Components:
         cov_views: From the covariance of an original with its own view.
         cov_cross: The rest: covariance between different images and shared draws.
         total: Their sum.
-        inputs: Inputs of a pool, M = 2n.
+        inputs: Inputs of a pool, M.
     """
 
     var_original: float
@@ -85,8 +86,8 @@ class PairMoments:
         self.n += len(v)
         self.sums += np.stack([o.sum(0), v.sum(0), (o * o).sum(0), (v * v).sum(0), (w * v).sum(0), w.sum(0)])
 
-    def components(self, total: float, pool_inputs: int) -> Components:
-        """Splits ``total``, the variance of the mean of a pool of ``pool_inputs`` (half originals, half views)."""
+    def components(self, total: float, originals: int, views: int) -> Components:
+        """Splits ``total``, the variance of the mean of a pool of so many originals and views."""
         if self.n < 2:
             raise UsageError("components need at least 2 pairs")
         # Probabilities lie in [0, 1], so float64 sums of squares lose nothing that matters.
@@ -97,9 +98,14 @@ class PairMoments:
         spread_v = float((square_v - mean_v**2).mean()) * bessel
         # Around the means of the pool: a picked base is an original like any other.
         linked = float((product - mean_o * mean_v - mean_v * (mean_base - mean_o)).mean()) * bessel
-        half = 2 * pool_inputs
-        parts = spread_o / half, spread_v / half, 2 * linked / half
-        return Components(*parts, total - sum(parts), total, pool_inputs)
+        # Each of the inputs has weight 1/M; a view is linked with one original.
+        inputs = originals + views
+        parts = (
+            originals * spread_o / inputs**2,
+            views * spread_v / inputs**2,
+            2 * views * linked / inputs**2,
+        )
+        return Components(*parts, total - sum(parts), total, inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,3 +64,9 @@ class PoolLayout:
         return PoolLayout(
             images, batch_size, k, float((batch_size / inputs).mean()), own / k - shared / (k * (k - 1))
         )
+
+    def in_units_of(self, batches: int) -> PoolLayout:
+        """The same pools, with ``batches`` consecutive batches taken as one unit."""
+        return PoolLayout(
+            self.images, batches * self.batch_size, self.pools, batches * self.per_batch, self.finite
+        )

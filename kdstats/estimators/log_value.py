@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +44,6 @@ class LogValue:
     def half_width(self, confidence: float) -> float:
         """Half the interval on the log scale: the relative half-width."""
         return t_quantile(confidence, self.df) * self.relative_se
-
-    def grouped(self, size: int) -> LogValue:
-        """The same value with ``size`` consecutive units taken together, to be paired with one of such units.
-
-        An incomplete last group is left out of the pseudo-values.
-        """
-        whole = len(self.pseudo) // size
-        pseudo = self.pseudo[: whole * size].reshape(whole, size).mean(axis=1)
-        lost = len(self.pseudo) - self.df  # what estimating means and slopes took
-        return replace(self, pseudo=pseudo, df=max(whole - lost, 1.0))
 
     def estimate(
         self, confidence: float, method: str, definition: str, notes: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kdstats.models.registry import build, names
+from kdstats.models.infer import Guess, infer
+from kdstats.models.registry import build, canonical, names
 from kdstats.models.weights import load_weights, read_state_dict, save_weights
 
-__all__ = ["build", "load_weights", "names", "read_state_dict", "save_weights"]
+__all__ = ["Guess", "build", "canonical", "infer", "load_weights", "names", "read_state_dict", "save_weights"]

@@ -6,13 +6,20 @@ that really trains students fits into minutes on a laptop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdstats.models.classifier import Classifier
 
-class LeNet8(nn.Module):
-    """conv 3x3 to 8 channels, conv 3x3 to 16, each with BatchNorm, ReLU and 2x2 max-pooling; linear head."""
+
+class LeNet8(Classifier):
+    """conv 3x3 to 8 channels, conv 3x3 to 16, each with BatchNorm, ReLU and 2x2 max-pooling; linear head.
+
+    Features: both maps before they are pooled, then the vector that the head reads.
+    """
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -22,13 +29,18 @@ class LeNet8(nn.Module):
         self.bn2 = nn.BatchNorm2d(16)
         self.fc = nn.Linear(16 * 4, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of images ``[B, in_channels, H, W]``."""
-        out = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
-        out = F.max_pool2d(F.relu(self.bn2(self.conv2(out))), 2)
+    def _stem(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn1(self.conv1(x)))
+
+    def _second(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn2(self.conv2(F.max_pool2d(x, 2))))
+
+    def _pool(self, x: Tensor) -> Tensor:
         # Pooling to 2x2 lets the head keep a little of where things are, at any input size.
-        logits: Tensor = self.fc(torch.flatten(F.adaptive_avg_pool2d(out, 2), 1))
-        return logits
+        return torch.flatten(F.adaptive_avg_pool2d(F.max_pool2d(x, 2), 2), 1)
+
+    def stages(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        return self._stem, self._second, self._pool
 
 
 def build(name: str, num_classes: int, in_channels: int = 1) -> LeNet8:

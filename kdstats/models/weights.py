@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdstats.errors import MissingError
+from kdstats.errors import KdstatsError, MissingError
+from kdstats.models.fit import misfit, plain, shapes_of, some
+from kdstats.models.infer import infer
 
 _WRAPPERS = ("model", "state_dict", "net", "model_state_dict")
 
@@ -20,9 +23,11 @@ _WRAPPERS = ("model", "state_dict", "net", "model_state_dict")
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors in a weights file, by name.
 
-    Accepts ``.safetensors`` and PyTorch files that hold a bare state dict or one under ``model`` or
-    ``state_dict``; a ``module.`` prefix (DataParallel) is removed. PyTorch files are read with
-    ``weights_only=True``; there is no switch that turns this off.
+    Accepts ``.safetensors`` and PyTorch files of any other suffix (``.pth``, ``.pt``, ``.bin``, ``.ckpt``), new or
+    from before 1.6, that hold a bare state dict or one under ``model``, ``state_dict``, ``net`` or
+    ``model_state_dict``. What stands beside it there (epoch, accuracy, optimiser) may be any plain data and is
+    ignored. Prefixes of DataParallel (``module.``) and ``torch.compile`` (``_orig_mod.``) are removed. PyTorch
+    files are read with ``weights_only=True``; there is no switch that turns this off.
 
     Raises:
         MissingError: No such file, not a weights file, damaged, or a file that needs code to unpickle.
@@ -37,7 +42,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             break
     if not isinstance(raw, Mapping) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
         raise MissingError(f"{file} holds no state dict (a mapping of names to tensors)")
-    return {str(k).removeprefix("module."): v for k, v in raw.items()}
+    return plain(raw)
 
 
 def _read_safetensors(file: Path) -> Any:
@@ -55,15 +60,23 @@ def _read_torch(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "Unsupported" in str(error):
-            raise MissingError(
-                f"{file} would have to run code to be read and was refused; save it again as a plain state dict "
-                "or as .safetensors where you trust it"
-            ) from None
+            raise MissingError(_refusal(file, str(error))) from None
         raise MissingError(f"{file} is not a PyTorch weights file, or is damaged") from None
     except Exception as error:
         # Damaged files also raise AssertionError, AttributeError, IndexError, struct.error.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MissingError(f"{file} is not a PyTorch weights file, or is damaged: {first}") from None
+
+
+def _refusal(file: Path, said: str) -> str:
+    """Why ``file`` was not unpickled, from what PyTorch said of it."""
+    named = re.search(r"GLOBAL ([\w.]+)", said)
+    what = named.group(1) if named else ""
+    holds = f": it holds {what}, which is no plain data" if what else ""
+    advice = "save it again as a plain state dict or as .safetensors where you trust it"
+    if what == "argparse.Namespace":
+        advice = f"files of this kind keep the training's options; take ckpt_epoch_N.pth from the same run, or {advice}"
+    return f"{file} would have to run code to be read and was refused{holds}; {advice}"
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -72,44 +85,33 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     ``num_batches_tracked`` may be absent, as in checkpoints of very old PyTorch versions.
 
     Raises:
-        MissingError: See :func:`read_state_dict`; also when keys or shapes do not fit, naming which.
+        MissingError: See :func:`read_state_dict`; also when names or shapes do not fit, saying which, and which
+            network they would fit; and when a weight is not finite. Then nothing has been loaded.
     """
     given = read_state_dict(path)
     wanted = model.state_dict()
-    counters = {k for k in wanted if k.endswith("num_batches_tracked")}
-    missing = [k for k in wanted if k not in given and k not in counters]
-    extra = [k for k in given if k not in wanted]
-    shapes = [k for k in wanted if k in given and given[k].shape != wanted[k].shape]
-    if missing or extra or shapes:
-        raise MissingError(
-            f"{Path(path)} does not fit the network: " + _misfit(missing, extra, shapes, given, wanted)
-        )
+    wrong = misfit(shapes_of(given), shapes_of(wanted))
+    if wrong:
+        raise MissingError(f"{Path(path)} does not fit the network: {wrong}. {_hint(given, wanted)}")
     bad = [k for k, v in given.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if bad:
-        raise MissingError(f"{Path(path)} holds NaN or infinite weights in {_some(bad)}")
+        raise MissingError(f"{Path(path)} holds NaN or infinite weights in {some(bad)}")
     model.load_state_dict({k: given.get(k, wanted[k]) for k in wanted}, strict=True)
 
 
-def _misfit(
-    missing: list[str],
-    extra: list[str],
-    shapes: list[str],
-    given: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-) -> str:
-    parts = []
-    if shapes:
-        details = [f"{k} is {list(given[k].shape)}, expected {list(wanted[k].shape)}" for k in shapes[:3]]
-        parts.append("; ".join(details) + (f"; {len(shapes) - 3} more shapes" if len(shapes) > 3 else ""))
-    if missing:
-        parts.append(f"missing {_some(missing)}")
-    if extra:
-        parts.append(f"unexpected {_some(extra)}")
-    return "; ".join(parts) + ". Name the right architecture with --arch."
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+def _hint(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What to do about weights that do not fit."""
+    try:
+        held = infer(given)
+    except KdstatsError:
+        return "Name the right architecture with --arch."
+    try:
+        meant = infer(wanted)
+    except KdstatsError:  # a network of the user's own
+        meant = None
+    if meant is not None and meant.name == held.name:
+        return f"The file holds {held}, not {meant}."
+    return f"The file holds {held}; name it with --arch {held.name}."
 
 
 def save_weights(

@@ -7,10 +7,12 @@ State-dict names and shapes are those of the RepDistiller checkpoints (``block1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdstats.models.classifier import Classifier, pool
 
 
 class PreActBlock(nn.Module):
@@ -46,8 +48,11 @@ class Stage(nn.Module):
         return out
 
 
-class WideResNet(nn.Module):
-    """Stem 16, stages of widths 16k, 32k, 64k at strides 1, 2, 2, average over the whole map, linear head."""
+class WideResNet(Classifier):
+    """Stem 16, stages of widths 16k, 32k, 64k at strides 1, 2, 2, average over the whole map, linear head.
+
+    Features: stem, three stages, pooled. Blocks begin with BN-ReLU, so the maps are plain sums, not yet activated.
+    """
 
     def __init__(self, depth: int, widen: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -65,12 +70,11 @@ class WideResNet(nn.Module):
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of images ``[B, in_channels, H, W]``."""
-        out = self.block3(self.block2(self.block1(self.conv1(x))))
-        out = F.adaptive_avg_pool2d(F.relu(self.bn1(out)), 1)
-        logits: Tensor = self.fc(torch.flatten(out, 1))
-        return logits
+    def _pool(self, x: Tensor) -> Tensor:
+        return pool(F.relu(self.bn1(x)))
+
+    def stages(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        return self.conv1, self.block1, self.block2, self.block3, self._pool
 
 
 def build(name: str, num_classes: int, in_channels: int = 3) -> WideResNet:

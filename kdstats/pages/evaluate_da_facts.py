@@ -78,8 +78,9 @@ def surely_below(compared: Mapping[str, Any]) -> bool:
 def header(document: Document, data_note: str = "") -> list[tuple[str, str]]:
     """What was measured, of whom, on what and how: a name and a line each."""
     teacher, data, what = document["teacher"], document["dataset"], document["definition"]
+    guessed = f" ({teacher['arch']}, read off the weights)" if teacher.get("arch_inferred") else ""
     who = [
-        f"{teacher['name']} · {100 * teacher['test_accuracy']:.1f} % test accuracy, loss "
+        f"{teacher['name']}{guessed} · {100 * teacher['test_accuracy']:.1f} % test accuracy, loss "
         f"{teacher['test_loss']:.3f}",
         f"sha256 {teacher['sha256'][:8]}…",
     ]
@@ -145,6 +146,18 @@ def stopping(document: Document) -> str:
         f"{whom}: the widest interval, that of {worst['scheme']}, is {width_text(half_width(worst))}. Allow more "
         "with --pools."
     )
+
+
+def published_per_image(document: Document) -> str:
+    """Which schemes were measured with another granularity of draws than they were published with; or empty."""
+    whom = [
+        row["scheme"]
+        for row in document["results"]
+        if any("published with one draw per image" in n for n in row["notes"])
+    ]
+    if not whom:
+        return ""
+    return f"Published with one draw per image, measured here with one per batch (--draws sample): {', '.join(whom)}."
 
 
 def lowest(document: Document) -> str:

@@ -20,7 +20,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _PART = re.compile(r"epoch=(\d{4,})\.parquet")
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
 _SEED = re.compile(r"seed=(-?(?:0|[1-9]\d*))")
-_NAME_MAX = 255  # bytes in one folder name on every common file system
+_NAME_MAX = 250  # bytes; 255 is the limit of every common file system, and a suffix may be added
 
 
 def _refuse(name: str) -> str | None:

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from kdstats.schemes.batch import AugmentedBatch, Draw
-from kdstats.schemes.catalogue import PUBLISHED_NINE, SchemeRecord
-from kdstats.schemes.registry import expand, get, members, names, record
+from kdstats.schemes.naming.catalogue import PUBLISHED_NINE, SchemeRecord
+from kdstats.schemes.naming.registry import common_draws, expand, get, members, names, record
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
 from kdstats.schemes.targets import TARGETS, Targets
@@ -22,6 +22,7 @@ __all__ = [
     "Scheme",
     "SchemeRecord",
     "Targets",
+    "common_draws",
     "expand",
     "get",
     "members",

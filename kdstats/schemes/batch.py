@@ -43,6 +43,7 @@ class AugmentedBatch:
         partner_labels: ``[B]`` class of the partner, or None.
         recursive: Whether the partner is a *view* of the batch before (``partner_index`` counts there), itself
             mixed from others; ``partner_id`` names the image that view is based on.
+        teacher_logits: ``[B, C]`` what the teacher says of the views, where picking asked it; else None.
     """
 
     images: Tensor
@@ -55,6 +56,7 @@ class AugmentedBatch:
     labels: Tensor | None = None
     partner_labels: Tensor | None = None
     recursive: bool = False
+    teacher_logits: Tensor | None = None
 
     def mix(self, values: Tensor, before: Tensor | None = None) -> Tensor:
         """λ-mixes per-image ``values`` of the original batch, as the pixels were mixed.

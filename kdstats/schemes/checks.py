@@ -11,8 +11,9 @@ from torch import Tensor
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import AugmentedBatch
 from kdstats.schemes.keys import generator
-from kdstats.schemes.registry import get, record
-from kdstats.schemes.scheme import Scheme, Scorer
+from kdstats.schemes.naming.registry import get, record
+from kdstats.schemes.naming.resolve import keywords
+from kdstats.schemes.scheme import BatchTooSmallError, Scheme, Scorer
 from kdstats.schemes.space import PixelSpace
 
 _CLASSES = 6
@@ -26,7 +27,8 @@ class Situation:
     Attributes:
         draws: ``batch`` or ``sample``.
         channels: 1 or 3.
-        size: Height and width, pixels.
+        height: Pixels.
+        width: Pixels.
         n: Images per batch.
         dtype: Of the images.
         device: Where.
@@ -34,15 +36,21 @@ class Situation:
 
     draws: str = "batch"
     channels: int = 3
-    size: int = 32
+    height: int = 32
+    width: int = 32
     n: int = 6
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
 
+    def __str__(self) -> str:
+        """In words, for tables."""
+        kind = str(self.dtype).removeprefix("torch.")
+        return f"draws {self.draws}, {self.n} images {self.channels}x{self.height}x{self.width}, {kind}"
+
     def images(self, step: int) -> Tensor:
         """Normalised random pixels."""
         g = torch.Generator().manual_seed(step)
-        pixels = torch.randint(0, 256, (self.n, self.channels, self.size, self.size), generator=g)
+        pixels = torch.randint(0, 256, (self.n, self.channels, self.height, self.width), generator=g)
         return ((pixels / 255.0 - 0.5) / 0.25).to(self.device, self.dtype)
 
     def ids(self, step: int) -> Tensor:
@@ -63,10 +71,14 @@ def violations(name: str, situation: Situation = Situation()) -> list[str]:
     """Broken promises of the scheme ``name``, in words; empty if it keeps them all.
 
     Raises:
-        UsageError: No such scheme, or it says that it has no meaning in this situation.
+        BatchTooSmallError: It has no meaning in so small a batch.
+        UsageError: No such scheme, or none for this granularity of draws.
     """
     said: list[str] = []
     scheme = situation.scheme(name)
+    lacking = [key for key in keywords(type(scheme)) if not hasattr(scheme, key)]
+    if lacking:
+        said.append(f"the parameter {lacking[0]} is not kept as an attribute of its name")
     before: AugmentedBatch | None = None
     for step in range(_STEPS):
         batch = _apply(scheme, situation, step)
@@ -76,10 +88,11 @@ def violations(name: str, situation: Situation = Situation()) -> list[str]:
     last = [_apply(again, situation, step) for step in range(_STEPS)][-1]
     if before is None or not torch.equal(last.images, before.images):
         said.append("the same key gave other views")
-    if situation.draws == "sample" and not scheme.by_position:
-        said += _of_samples(name, situation)
-    if scheme.mixes:
-        said += _of_lam(name, situation)
+    if not said:  # the rest reads the columns that were checked so far
+        if situation.draws == "sample" and not scheme.by_position:
+            said += _of_samples(name, situation)
+        if scheme.mixes:
+            said += _of_lam(name, situation)
     return list(dict.fromkeys(said))
 
 
@@ -185,13 +198,40 @@ def _of_lam(name: str, situation: Situation) -> Iterator[str]:
             yield "λ is not the share of the base image in the view"
 
 
-def check(name: str, situations: list[Situation]) -> dict[str, list[str]]:
-    """Situation in words → broken promises, or why the scheme has no meaning there (in brackets)."""
-    out = {}
-    for s in situations:
-        words = f"draws {s.draws}, {s.n} images {s.channels}x{s.size}x{s.size}, {str(s.dtype).removeprefix('torch.')}"
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found in one situation.
+
+    Attributes:
+        situation: Where.
+        broken: Promises that the scheme does not keep, or what it raised.
+        not_applicable: Why it has no meaning there; empty where it has.
+    """
+
+    situation: Situation
+    broken: tuple[str, ...] = ()
+    not_applicable: str = ""
+
+    def text(self) -> str:
+        """One line."""
+        if self.not_applicable:
+            return f"({self.not_applicable})"
+        return "; ".join(self.broken) or "keeps all promises"
+
+
+def check(name: str, situations: list[Situation]) -> list[Finding]:
+    """The promises of the scheme ``name`` in each situation; an error that it raises is a broken promise."""
+    out = []
+    for situation in situations:
         try:
-            out[words] = violations(name, s)
-        except UsageError as error:
-            out[words] = [f"({error})"]
+            situation.scheme(name)
+        except UsageError as error:  # no such scheme, or a preset of another granularity
+            out.append(Finding(situation, not_applicable=str(error)))
+            continue
+        try:
+            out.append(Finding(situation, tuple(violations(name, situation))))
+        except BatchTooSmallError as error:
+            out.append(Finding(situation, not_applicable=str(error)))
+        except Exception as error:  # a stranger's code
+            out.append(Finding(situation, (f"it raised {type(error).__name__}: {error}",)))
     return out

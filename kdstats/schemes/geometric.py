@@ -93,6 +93,8 @@ def _check_padding(name: str, padding: int | None) -> int | None:
 
 
 def _pad(images: Tensor, padding: int | None) -> int:
+    if padding is not None and padding > max(images.shape[2:]):
+        raise UsageError(f"padding of {padding} pixels around images of {images.shape[3]}x{images.shape[2]}")
     return images.shape[2] // 8 if padding is None else padding
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdstats.errors import UsageError, unknown
+from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.schemes.batch import AugmentedBatch, Draw
 from kdstats.schemes.space import PixelSpace
 
 Scorer = Callable[[Tensor], Tensor]
+Networks = Mapping[str, "Scorer | None"]
 GRANULARITIES = ("batch", "sample")
+
+
+class BatchTooSmallError(UsageError):
+    """The scheme has no meaning in a batch this small."""
 
 
 class Scheme(ABC):
@@ -46,6 +51,11 @@ class Scheme(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, draws={self.draws!r})"
+
+    @property
+    def per(self) -> str:
+        """What has a draw of its own, in words: ``batch`` or ``image``."""
+        return "batch" if self.draws == "batch" else "image"
 
     @abstractmethod
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
@@ -80,7 +90,8 @@ class Scheme(ABC):
         """Draws and renders one batch of views.
 
         Args:
-            images: ``[B, channels, H, W]`` floats (float32, float16 or bfloat16), normalised by ``space``.
+            images: ``[B, channels, H, W]`` finite floats (float32, float16 or bfloat16), normalised by ``space``;
+                views carry no gradient.
             labels: ``[B]`` classes, carried into the result.
             sample_id: ``[B]`` int64 ids; positions in the batch when left out.
             generator: A CPU generator, see :mod:`kdstats.schemes.keys`.
@@ -88,10 +99,11 @@ class Scheme(ABC):
             student: Likewise.
 
         Raises:
-            UsageError: Wrong shape or dtype, a batch too small for the scheme, or a network that it needs and
-                was not given.
+            BatchTooSmallError: The batch is too small for the scheme.
+            UsageError: Wrong shape or dtype, or a network that it needs and was not given.
         """
         self._check(images, labels, sample_id)
+        images = images.detach()
         ids = torch.arange(len(images)) if sample_id is None else sample_id
         networks = {"teacher": teacher, "student": student}
         for role in sorted(self.needs):
@@ -99,12 +111,16 @@ class Scheme(ABC):
                 raise UsageError(
                     f"{self.name} ranks views by what the {role} says of them and was given no {role}"
                 )
-        draw = self._choose(images, ids, generator, networks)
+        draw, views = self._make(images, ids, generator, networks)
         index, partner, lam = self._pairing(images, draw)
+        if not 0 <= float(lam.min()) <= float(lam.max()) <= 1:
+            raise CheckError(
+                f"{self.name} states λ outside 0…1; `kdstats schemes check {self.name}` says more"
+            )
         partner = torch.where(lam < 1, partner, index)  # nothing of it is in the view
         own = ids.cpu()
         return AugmentedBatch(
-            images=self._render(images, draw),
+            images=views,
             sample_id=own[index].to(images.device),
             partner_id=own[partner].to(images.device),
             lam=lam.float().to(images.device),
@@ -113,14 +129,21 @@ class Scheme(ABC):
             partner_index=partner.to(images.device),
             labels=None if labels is None else labels[index.to(labels.device)],
             partner_labels=None if labels is None else labels[partner.to(labels.device)],
+            teacher_logits=self._answers(draw),
         )
 
-    def _choose(
-        self, images: Tensor, ids: Tensor, gen: torch.Generator, networks: dict[str, Scorer | None]
-    ) -> Draw:
-        """The draw; schemes that look at a network's output before they decide override this."""
+    def _make(
+        self, images: Tensor, ids: Tensor, gen: torch.Generator, networks: Networks
+    ) -> tuple[Draw, Tensor]:
+        """The draw and its views; schemes that look at a network's output before they decide override this."""
         del networks
-        return self._draw(images, ids, gen)
+        draw = self._draw(images, ids, gen)
+        return draw, self._render(images, draw)
+
+    def _answers(self, draw: Draw) -> Tensor | None:
+        """Teacher logits of the views, if the scheme had to ask for them."""
+        del draw
+        return None
 
     def reset(self) -> None:  # noqa: B027  most schemes have nothing to forget
         """Forgets the history; called at the start of every epoch. Nothing to do for most schemes."""
@@ -154,7 +177,9 @@ class Scheme(ABC):
                 f"{self.name} takes normalised floats [B, channels, H, W], not {images.dtype} {list(images.shape)}"
             )
         if len(images) < self.least:
-            raise UsageError(f"{self.name} needs a batch of at least {self.least} images, not {len(images)}")
+            raise BatchTooSmallError(
+                f"{self.name} needs a batch of at least {self.least} images, not {len(images)}"
+            )
         for what, value in (("labels", labels), ("sample ids", sample_id)):
             if value is not None and value.shape != (len(images),):
                 raise UsageError(f"{len(images)} images, but {what} of shape {list(value.shape)}")

@@ -54,11 +54,13 @@ class PixelSpace:
 # A batch of small images takes as long as making a handful of tensors, so these are made once.
 @lru_cache(maxsize=64)
 def _constants(space: PixelSpace, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (space.mean, space.std))
+    with torch.inference_mode(False):  # kept for calls outside of it too
+        mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (space.mean, space.std))
     return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
 
 @lru_cache(maxsize=64)
 def _black(space: PixelSpace, device: torch.device, dtype: torch.dtype) -> Tensor:
     mean, std = _constants(space, device)
-    return (-mean / std).to(dtype)
+    with torch.inference_mode(False):
+        return (-mean / std).to(dtype)

@@ -19,13 +19,14 @@ from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.efficient import OriginalsMoments
 from kdstats.estimators.intervals import check_confidence
 from kdstats.estimators.layout import PoolLayout
-from kdstats.estimators.sequential import FIRST_LOOK, check_tolerance, next_look
+from kdstats.estimators.sequential import FIRST_LOOK, FIRST_POOLS, check_tolerance, next_look
 from kdstats.provenance import now, provenance
 from kdstats.schemes import Scheme
 from kdstats.schemes.standard import StandardAugmentation
-from kdstats.teacher.accuracy import Accuracy, measure
+from kdstats.teacher.accuracy import Accuracy, remembered
 from kdstats.teacher.evaluation import Evaluation, Setting, half_width
-from kdstats.teacher.load import Network, load_network
+from kdstats.teacher.load import load_network
+from kdstats.teacher.network import Network
 from kdstats.teacher.probe import Probe
 
 PROTOCOLS = ("efficient", "wang2022")
@@ -69,7 +70,7 @@ def evaluate_da(
     tol: float = 0.02,
     pools: int | None = None,
     batch_size: int = 64,
-    draws: str = "batch",
+    draws: str | None = None,
     base: str | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -92,7 +93,8 @@ def evaluate_da(
         tol: Relative half-width at which ``efficient`` stops, for every scheme.
         pools: Most pools (of 5 batches) to spend.
         batch_size: Images per batch; part of the definition.
-        draws: ``batch`` (one draw per batch, as published) or ``sample``; part of the definition.
+        draws: ``batch`` (one draw per batch, as published) or ``sample``; part of the definition. By default what
+            the schemes' presets ask for, else ``batch``.
         base: Standard augmentation under every scheme; the data set's own by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Of image order, standard augmentation and draws.
@@ -118,7 +120,8 @@ def evaluate_da(
         raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
     if seed < 0:
         raise UsageError(f"a seed is 0 or more, not {seed}")
-    names, named = _names(scheme, all_schemes)
+    names, named, broken = _names(scheme, all_schemes)
+    granularity = schemes.common_draws(names, draws)
     keep_pages()
     where = pick_device(device)
     train = data.load(dataset, "train", data_path).to(where)
@@ -132,11 +135,13 @@ def evaluate_da(
         pupil = load_network(student, student_arch, train, where, "student") if student is not None else None
         accuracy = _checked_accuracy(network, data.load(dataset, "test", data_path).to(where))
         wanted, skipped = _runnable(names, named, pupil)
+        skipped |= broken
         space = schemes.PixelSpace(train.mean, train.std)
         # Identity costs no pass of the teacher and every scheme is compared with it.
         running: dict[str, Scheme] = {
-            n: schemes.get(n, draws=draws, space=space) for n in [*wanted, "identity"]
+            n: schemes.get(n, draws=granularity, space=space) for n in [*wanted, "identity"]
         }
+        _check_history(running, len(train), batch_size)
         standard = StandardAugmentation(base if base is not None else train.base)
         probe = Probe(train, running, network, pupil, standard, batch_size, seed)
         setting = Setting(
@@ -145,7 +150,7 @@ def evaluate_da(
             batches_per_pool=BATCHES_PER_POOL,
             epochs=EPOCHS,
             base=standard.name,
-            draws=draws,
+            draws=granularity,
             seed=seed,
             confidence=confidence,
             tol=tol,
@@ -155,6 +160,9 @@ def evaluate_da(
             moments, stopped = None, dict.fromkeys(running, _published(probe, setting, pools, progress))
         else:
             moments, stopped = _efficient(probe, setting, pools, progress)
+        for asked in (network, pupil):
+            if asked is not None:
+                asked.check_unchanged()
         return Evaluation.of(
             probe=probe,
             setting=setting,
@@ -199,18 +207,27 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _names(scheme: str | Iterable[str] | None, all_schemes: bool) -> tuple[list[str], set[str]]:
-    """The schemes asked for, and which of them by their own name (not by ``--all`` or a group)."""
+def _names(
+    scheme: str | Iterable[str] | None, all_schemes: bool
+) -> tuple[list[str], set[str], dict[str, str]]:
+    """The schemes asked for, which of them by their own name (not by ``--all`` or a group), and what cannot load."""
     if all_schemes:
         if scheme:
             raise UsageError("name schemes or ask for all, not both")
-        return schemes.names(), set()
+        found: list[str] = []
+        broken: dict[str, str] = {}
+        for name in schemes.names():
+            try:
+                found.append(schemes.record(name).name)
+            except UsageError as error:  # a plug-in that does not load hinders nothing else
+                broken[name] = str(error)
+        return found, set(), broken
     given = [scheme] if isinstance(scheme, str) else list(scheme or ())
     if not given:
         raise UsageError(
             "name a scheme, for example --scheme cutmix, or ask for --all; `kdstats schemes list`"
         )
-    return schemes.expand(given), set(schemes.expand([n for n in given if schemes.members(n) == (n,)]))
+    return schemes.expand(given), set(schemes.expand([n for n in given if schemes.members(n) == (n,)])), {}
 
 
 def _runnable(names: list[str], named: set[str], student: Network | None) -> tuple[list[str], dict[str, str]]:
@@ -225,11 +242,21 @@ def _runnable(names: list[str], named: set[str], student: Network | None) -> tup
     return [name for name in names if name not in skipped], skipped
 
 
+def _check_history(running: Mapping[str, Scheme], images: int, batch_size: int) -> None:
+    pools = images // batch_size // BATCHES_PER_POOL
+    for name, scheme in running.items():
+        if scheme.history and pools < 2:
+            raise UsageError(
+                f"{name} pastes the batch before, so it is measured in pools of {BATCHES_PER_POOL} batches of one "
+                f"epoch, and {images} images hold {pools} of them; choose a smaller --batch-size"
+            )
+
+
 def _checked_accuracy(network: Network, test: ImageSet) -> Accuracy:
-    accuracy = measure(network.model, test)
+    accuracy = remembered(network, test)
     if not np.isfinite(accuracy.loss):
         raise MissingError(
-            f"{network.path}: the teacher's test loss is {accuracy.loss}; are these the right weights?"
+            f"{network.source}: the teacher's test loss is {accuracy.loss}; are these the right weights?"
         )
     return accuracy
 
@@ -251,7 +278,11 @@ def _efficient(
     cap = (pools or setting.layout.pools) * setting.batches_per_pool
     moments = probe.spread(min(images, _SMALL), min(images, _SECOND_DRAWS))
     batches = probe.batches(drop_last=True)
-    targets = dict.fromkeys(probe.schemes, min(FIRST_LOOK, cap))
+    targets = {
+        # A half-width from few units is itself too uncertain to stop by.
+        name: min(FIRST_POOLS * setting.batches_per_pool if scheme.history else FIRST_LOOK, cap)
+        for name, scheme in probe.schemes.items()
+    }
     widths: dict[str, float] = {}
     stopped: dict[str, str] = {}
     while targets:

@@ -1,47 +1,26 @@
-"""Finding and loading a teacher (or a student): weights, card, hash."""
+"""Finding and loading a teacher (or a student): source, card, hash, fit."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdstats import models
 from kdstats.data import ImageSet
 from kdstats.errors import MissingError, UsageError
+from kdstats.models.infer import infer
 from kdstats.provenance import sha256_file
+from kdstats.teacher import architectures, pretrained
+from kdstats.teacher.network import Network, buffers_sha256, state_sha256
 
 SHIPPED = "digits-resnet8"
-
-
-@dataclass(frozen=True)
-class Network:
-    """A loaded classifier, in evaluation mode and without gradients.
-
-    Attributes:
-        model: Normalised images → logits.
-        name: For people: architecture, or the file's name.
-        arch: Field name of the architecture.
-        sha256: Of the weights file.
-        path: The weights file.
-    """
-
-    model: nn.Module
-    name: str
-    arch: str
-    sha256: str
-    path: Path
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Float32 logits ``[B, C]`` without gradient."""
-        with torch.inference_mode():
-            out: Tensor = self.model(images.contiguous(memory_format=torch.channels_last)).float()
-        return out
 
 
 def shipped_path() -> Path:
@@ -61,54 +40,112 @@ def card_of(weights: Path) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
+def is_file_source(source: str | Path) -> bool:
+    """Whether ``source`` names a weights file, rather than a library's network or a factory."""
+    text = str(source)
+    return not text.startswith(pretrained.PREFIXES) and not architectures.is_factory(text)
+
+
 def load_network(
-    weights: str | Path | None,
+    source: str | Path | None,
     arch: str | None,
     images: ImageSet,
     device: torch.device,
     role: str = "teacher",
 ) -> Network:
-    """Builds the architecture, loads the weights strictly, checks the hash of the card.
+    """Builds the architecture, loads the weights strictly, checks that the outputs fit the data.
 
     Args:
-        weights: A ``.safetensors`` or ``.pth`` file; None means the shipped digits teacher, which fits the
-            data set ``digits`` only.
-        arch: Architecture; needed unless a card beside the file names it.
+        source: A weights file (see :func:`kdstats.models.read_state_dict`); ``torchvision:NAME[@WEIGHTS]``,
+            ``timm:NAME``, ``hf-hub:org/name[@revision]``; ``package.module:factory``, a function of yours that
+            returns a trained network; None means the shipped digits teacher, which fits ``digits`` only.
+        arch: Architecture of a weights file, see :func:`kdstats.teacher.architectures.build`. Without it the card
+            beside the file is asked, then the names and shapes in the file itself.
         images: The data the network will see (classes, channels, size).
         device: Where to put it.
         role: ``teacher`` or ``student``, for messages.
 
     Raises:
-        UsageError: No architecture known, or no weights named for another data set than digits.
-        MissingError: No such file, wrong hash, keys or shapes that do not fit.
+        UsageError: Unknown names, or no weights named for another data set than digits.
+        MissingError: No such file, wrong hash, keys or shapes or outputs that do not fit.
     """
-    if weights is None:
+    if source is None:
         if images.name != "digits":
             raise UsageError(
                 f"the shipped teacher knows digits only; name a teacher for {images.name} with --{role} FILE --arch "
                 f"NAME, or train one: python -m runners.teacher --dataset {images.name} --out teacher.safetensors"
             )
-        weights = shipped_path()
-    path = Path(weights)
+        source = shipped_path()
+    text = str(source)
+    if is_file_source(source):
+        found = _from_file(Path(source), arch, images, role)
+    elif arch is not None:
+        flag = "--arch" if role == "teacher" else f"--{role}-arch"
+        raise UsageError(f"{text} names its own architecture; {flag} belongs to a weights file")
+    elif architectures.is_factory(text):
+        model = architectures.from_factory(text, images)
+        found = _Found(model, text, text, state_sha256(model))
+    else:
+        theirs = pretrained.fetch(text, images)
+        model = theirs.model
+        if (
+            theirs.mean is not None
+            and theirs.std is not None
+            and (theirs.mean, theirs.std) != (images.mean, images.std)
+        ):
+            model = pretrained.Renormalised(model, images, theirs.mean, theirs.std)
+        found = _Found(model, text, theirs.arch, sha256_file(theirs.file))
+    model = found.model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = Network(
+        model, found.name, found.arch, found.sha256, text, found.inferred, buffers_sha256(model)
+    )
+    _check_outputs(network, images, device)
+    return network
+
+
+@dataclass(frozen=True)
+class _Found:
+    model: nn.Module
+    name: str
+    arch: str
+    sha256: str
+    inferred: bool = False
+
+
+def _from_file(path: Path, arch: str | None, images: ImageSet, role: str) -> _Found:
     if not path.is_file():
         raise MissingError(
             f"no {role} at {path.absolute()}. `python -m runners.teacher --dataset {images.name} --out {path}` "
             "trains one (from a checkout of kdstats)."
         )
     card = card_of(path)
-    found = arch or card.get("arch")
-    if not isinstance(found, str):
-        flag = "--arch" if role == "teacher" else f"--{role}-arch"
-        raise UsageError(
-            f"{path.name} does not say which network it holds; name it with {flag}, for example resnet20"
-        )
     digest = sha256_file(path)
     if card.get("sha256") not in (None, digest):
         raise MissingError(
             f"{path} has sha256 {digest[:12]}…, its card {path.with_suffix('.json').name} says "
             f"{str(card['sha256'])[:12]}…; the file was changed or damaged"
         )
-    model = models.build(found, images.classes, images.img_size, images.channels)
+    named = arch or card.get("arch")
+    inferred = not isinstance(named, str)
+    if not isinstance(named, str):
+        named = infer(models.read_state_dict(path)).name
+    model = architectures.build(named, images)
     models.load_weights(model, path)
-    model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Network(model, path.stem, found, digest, path)
+    return _Found(model, path.stem, named, digest, inferred)
+
+
+def _check_outputs(network: Network, images: ImageSet, device: torch.device) -> None:
+    """Two images through the network: the logits must be ``[2, classes]``."""
+    ask: Callable[[torch.Tensor], torch.Tensor] = network.logits
+    try:
+        logits = ask(images.normalise(images.images[:2].to(device)))
+    except Exception as error:  # a foreign network may raise anything on images it does not take
+        raise MissingError(
+            f"{network.name} ({network.arch}) fails on images of {images.name}, "
+            f"{images.channels}x{images.img_size}x{images.img_size}: {type(error).__name__}: {error}"
+        ) from error
+    if logits.shape != (2, images.classes):
+        raise MissingError(
+            f"{network.name} ({network.arch}) gives {list(logits.shape)} for 2 images, expected [2, {images.classes}]: "
+            f"one logit for each class of {images.name}"
+        )

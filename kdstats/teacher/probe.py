@@ -6,6 +6,7 @@ scheme sees the same images under the same random numbers, and memory does not g
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,9 +21,8 @@ from kdstats.estimators.components import PairMoments
 from kdstats.estimators.efficient import OriginalsMoments
 from kdstats.schemes import Scheme
 from kdstats.schemes.keys import epoch_order, view_generator
-from kdstats.schemes.picking import Pick
 from kdstats.schemes.standard import StandardAugmentation
-from kdstats.teacher.load import Network
+from kdstats.teacher.network import Network
 
 Array = NDArray[np.float64]
 
@@ -38,9 +38,12 @@ class Tally:
         pairs: Sums over (original, view) pairs.
         entropy: Sum of the teacher's entropies over views, nats.
         kl: Sum of KL(original ‖ view), nats.
-        correct: Sum over views of λ [top-1 = label] + (1 − λ) [top-1 = partner's label].
+        correct: Sum over views of λ [top-1 = label] + (1 − λ) [top-1 = partner's label]; a partner that is itself
+            mixed counts as the image it is based on.
         views: Number of views.
-        forwards: Images the teacher saw for this scheme, originals not counted.
+        forwards: Images the teacher was asked about for this scheme, originals not counted; some it had seen in
+            the same step.
+        seconds: Time spent on this scheme's views.
     """
 
     pairs: PairMoments
@@ -52,20 +55,29 @@ class Tally:
     correct: float = 0.0
     views: int = 0
     forwards: int = 0
+    seconds: float = 0.0
 
 
-class _Remember:
-    """The teacher, with its answers kept by batch length: picking scores a pool whose views are needed again."""
+class _Asked:
+    """The teacher within one step: what it was asked already is not asked again.
+
+    Schemes meet in a step: undecided flips leave the originals, two criteria pick from one pool. Answers are kept
+    for equal batches of images, so they are the same bit for bit.
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.images = 0
-        self.answers: dict[int, Tensor] = {}
+        self.kept: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, images: Tensor) -> Tensor:
         self.images += len(images)
-        self.answers[len(images)] = self.network.logits(images)
-        return self.answers[len(images)]
+        for known, logits in self.kept:
+            if known.shape == images.shape and torch.equal(known, images):
+                return logits
+        logits = self.network.logits(images)
+        self.kept.append((images, logits))
+        return logits
 
 
 class Probe:
@@ -127,7 +139,8 @@ class Probe:
         x = self.original(positions, epoch)
         where = positions.to(x.device)
         labels, ids = self.images.labels[where], self.images.sample_id[where]
-        log_o = _log_probabilities(self.teacher.logits(x), ids)
+        asked = _Asked(self.teacher)
+        log_o = _log_probabilities(asked(x), ids)
         self.forwards += len(x)
         self.means.append(_mean(log_o))
         self.sizes.append(len(x))
@@ -137,7 +150,7 @@ class Probe:
         for name, scheme in self.active.items():
             if step == 0:
                 scheme.reset()
-            self._view(scheme, self.tallies[name], x, labels, ids, log_o, u_o, epoch, step)
+            self._view(scheme, self.tallies[name], x, labels, ids, log_o, u_o, epoch, step, asked)
 
     def _view(
         self,
@@ -150,8 +163,9 @@ class Probe:
         u_o: Tensor,
         epoch: int,
         step: int,
+        asked: _Asked,
     ) -> None:
-        scorer = _Remember(self.teacher)
+        began, before = time.perf_counter(), asked.images
         student = self.student.logits if self.student is not None else None
         # One purpose for all schemes: the same uniform numbers move every scheme (common random numbers).
         batch = scheme.apply(
@@ -159,17 +173,13 @@ class Probe:
             labels,
             ids,
             generator=view_generator(self.seed, scheme.draws, epoch, step),
-            teacher=scorer,
+            teacher=asked,
             student=student,
         )
         if scheme.name == "identity":
             log_v, u_v = log_o, u_o
         else:
-            pool = scorer.answers.get(scheme.runs * len(x)) if isinstance(scheme, Pick) else None
-            if pool is not None:
-                logits = pool[batch.draw.params["picked"].to(x.device)]
-            else:
-                logits = scorer(batch.images)
+            logits = batch.teacher_logits if batch.teacher_logits is not None else asked(batch.images)
             log_v = _log_probabilities(logits, batch.sample_id)
             u_v = self._u(log_v, batch.images)
         base = log_o[batch.index]
@@ -184,7 +194,8 @@ class Probe:
             own, other = (top == batch.labels).float(), (top == batch.partner_labels).float()
             tally.correct += float((batch.lam * own + (1 - batch.lam) * other).sum())
         tally.views += len(log_v)
-        tally.forwards += scorer.images
+        tally.forwards += asked.images - before
+        tally.seconds += time.perf_counter() - began
 
     def _u(self, log_t: Tensor, images: Tensor) -> Tensor:
         """Teacher–student cross-entropy per image, nats; the teacher's entropy while it stands in."""

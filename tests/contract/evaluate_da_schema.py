@@ -27,6 +27,7 @@ class Definition(_Strict):
 class Teacher(_Strict):
     name: str
     arch: str
+    arch_inferred: bool
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     test_accuracy: float = Field(ge=0, le=1)
     test_loss: float = Field(ge=0)

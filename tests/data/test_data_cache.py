@@ -13,15 +13,16 @@ from kdstats.data import cache
 
 IMAGES = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
 LABELS = np.array([3, 1], dtype=np.int64)
+FACTS = {"class_names": ["a", "ö"], "mean": [0.1 + 0.2]}
 
 
 class Decoder:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self) -> cache.Arrays:
+    def __call__(self) -> cache.Entry:
         self.calls += 1
-        return IMAGES, LABELS
+        return cache.Entry(IMAGES, LABELS, FACTS)
 
 
 def entry(home: Path) -> Path:
@@ -32,15 +33,20 @@ def entry(home: Path) -> Path:
 def test_a_hit_equals_the_decoding(own_cache):
     decode = Decoder()
     for _ in range(3):
-        images, labels = cache.cached("set", "d" * 64, decode)
-        assert np.array_equal(images, IMAGES)
-        assert np.array_equal(labels, LABELS)
-        assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+        found = cache.cached("set", "d" * 64, decode)
+        assert np.array_equal(found.images, IMAGES)
+        assert np.array_equal(found.labels, LABELS)
+        assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.int64)
+        assert found.facts == FACTS
+        assert cache.cached_facts("set", "d" * 64) == FACTS
     assert decode.calls == 1
     assert entry(own_cache).name == "set-" + "d" * 16
     cache.cached("set", "e" * 64, decode)
     cache.cached("other", "d" * 64, decode)
     assert decode.calls == 3
+    # The name holds only the beginning of the key; the rest counts too.
+    cache.cached("set", "d" * 16 + "e" * 48, decode)
+    assert decode.calls == 4
 
 
 def zipped(path: Path) -> None:
@@ -67,15 +73,17 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "sha256"])
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "facts.json", "sha256"])
 @pytest.mark.parametrize("damage", list(DAMAGE))
 def test_a_damaged_entry_is_decoded_again_and_mended(own_cache, file, damage):
     decode = Decoder()
     cache.cached("set", "d" * 64, decode)
     DAMAGE[damage](entry(own_cache) / file)
-    images, labels = cache.cached("set", "d" * 64, decode)
-    assert np.array_equal(images, IMAGES)
-    assert np.array_equal(labels, LABELS)
+    assert file != "facts.json" or cache.cached_facts("set", "d" * 64) is None
+    found = cache.cached("set", "d" * 64, decode)
+    assert np.array_equal(found.images, IMAGES)
+    assert np.array_equal(found.labels, LABELS)
+    assert found.facts == FACTS
     assert decode.calls == 2
     cache.cached("set", "d" * 64, decode)
     assert decode.calls == 2, "the entry was not mended"
@@ -92,8 +100,7 @@ def test_no_damage_ends_in_a_traceback(own_cache):
         for at in rng.integers(0, 128, 2):  # the header, where lengths and types stand
             damaged[at] = rng.integers(256)
         (entry(own_cache) / "images.npy").write_bytes(bytes(damaged))
-        images, _ = cache.cached("set", "d" * 64, decode)
-        assert np.array_equal(images, IMAGES)
+        assert np.array_equal(cache.cached("set", "d" * 64, decode).images, IMAGES)
     assert decode.calls > 200
 
 
@@ -109,8 +116,7 @@ def test_an_unusable_cache_costs_time_only(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     monkeypatch.setenv("KDSTATS_HOME", str(blocked))
-    images, _ = cache.cached("set", "d" * 64, Decoder())
-    assert np.array_equal(images, IMAGES)
+    assert np.array_equal(cache.cached("set", "d" * 64, Decoder()).images, IMAGES)
 
 
 def test_a_failed_write_leaves_nothing_behind(own_cache, monkeypatch):
@@ -120,6 +126,18 @@ def test_a_failed_write_leaves_nothing_behind(own_cache, monkeypatch):
     monkeypatch.setattr(cache.np, "save", full)
     cache.cached("set", "d" * 64, Decoder())
     assert list((own_cache / "datasets").iterdir()) == []
+
+
+def test_the_blocks_of_a_large_array_all_count(own_cache, monkeypatch):
+    monkeypatch.setattr(cache, "_BLOCK", 16)
+    decode = Decoder()
+    cache.cached("set", "d" * 64, decode)
+    for at in (0, 17, IMAGES.size - 1):
+        damaged = IMAGES.copy()
+        damaged.flat[at] ^= 1
+        np.save(entry(own_cache) / "images.npy", damaged)
+        assert np.array_equal(cache.cached("set", "d" * 64, decode).images, IMAGES)
+    assert decode.calls == 4
 
 
 def test_cache_folder(monkeypatch, tmp_path):
@@ -143,10 +161,10 @@ import sys, time, numpy as np
 from kdstats.data import cache
 def decode():
     time.sleep(0.2)
-    return np.arange(3000000, dtype=np.uint8).reshape(1000, 3, 10, 100), np.arange(1000)
+    return cache.Entry(np.arange(3000000, dtype=np.uint8).reshape(1000, 3, 10, 100), np.arange(1000))
 for _ in range(4):
-    images, labels = cache.cached("race", "f" * 64, decode)
-    assert images.sum() == np.arange(3000000, dtype=np.uint8).sum() and len(labels) == 1000
+    found = cache.cached("race", "f" * 64, decode)
+    assert found.images.sum() == np.arange(3000000, dtype=np.uint8).sum() and len(found.labels) == 1000
 """
 
 
@@ -161,5 +179,5 @@ def test_processes_that_cache_at_the_same_time(own_cache):
         assert child.returncode == 0, errors.decode()
     assert [p.name for p in (own_cache / "datasets").iterdir()] == ["race-" + "f" * 16]
     decode = Decoder()
-    assert len(cache.cached("race", "f" * 64, decode)[1]) == 1000
+    assert len(cache.cached("race", "f" * 64, decode).labels) == 1000
     assert decode.calls == 0

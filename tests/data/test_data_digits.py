@@ -36,6 +36,11 @@ def test_card_constants_normalise_the_training_images():
     assert train.mean[0] == pytest.approx(float(values.mean()), abs=5e-4)
     assert train.std[0] == pytest.approx(float(values.std(correction=0)), abs=5e-4)
     normal = train.normalise(train.images)
+    with torch.inference_mode():  # the constants are kept: they must serve training afterwards
+        replace(train, mean=(0.25,)).normalise(train.images[:2])
+    leaf = torch.ones(1, requires_grad=True)
+    (leaf * replace(train, mean=(0.25,)).normalise(train.images[:2])).sum().backward()
+    assert leaf.grad is not None
     assert normal.dtype == torch.float32
     assert abs(float(normal.mean())) < 1e-3
     assert float(normal.std()) == pytest.approx(1, abs=2e-3)
@@ -43,13 +48,20 @@ def test_card_constants_normalise_the_training_images():
 
 
 def test_names_and_what_is_refused():
-    assert data.names() == ["digits", "cifar100"]
+    assert data.names() == ["digits", "cifar10", "cifar100", "tiny-imagenet", "imagefolder", "parquet"]
     with pytest.raises(UsageError, match=r"'digits'.*kdstats datasets"):
         data.load("digit")
     with pytest.raises(UsageError, match="split.*'train'"):
         data.load("digits", "trian")
     with pytest.raises(UsageError, match="embedded"):
         data.load("digits", "train", "somewhere")
+
+
+def test_rows_are_the_images_at_positions():
+    train = data.load("digits")
+    at = torch.tensor([5, 0, 1279, 5])
+    for found, whole in zip(train.rows(at), (train.images, train.labels, train.sample_id), strict=True):
+        assert torch.equal(found, whole[at])
 
 
 def test_head_and_impossible_sets():
@@ -73,6 +85,25 @@ def test_head_and_impossible_sets():
         labels[7] = label
         with pytest.raises(MissingError, match="outside"):
             replace(train, labels=labels)
+
+
+def test_at_another_size():
+    small, plain = data.load("digits", "test", img_size=4), data.load("digits", "test")
+    assert small.images.shape == (517, 1, 4, 4)
+    assert small.base == "none"
+    assert small.digest != plain.digest
+    assert small.notes == ("resized to 4x4",)
+    large = data.load("digits", "test", img_size=16)
+    assert (large.img_size, large.base) == (16, "crop2")
+    assert len({small.digest, plain.digest, large.digest}) == 3
+    # A size that changes nothing changes nothing.
+    same = data.load("digits", "test", img_size=8)
+    assert (same.digest, same.notes, same.base) == (plain.digest, (), "crop1")
+    # Means over the pooled pixels stay where they were.
+    assert small.images.double().mean() == pytest.approx(float(plain.images.double().mean()), rel=0.05)
+    for size in (0, -1, 2000, 3.5, True):
+        with pytest.raises(UsageError, match="--img-size is a whole number"):
+            data.load("digits", img_size=size)
 
 
 def test_to_a_device():

@@ -155,13 +155,3 @@ def test_the_covariance_of_nested_means():
     unit = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=(20_000, 40))
     found = np.cov(unit[:, :, 0].mean(1), unit[:, :10, 1].mean(1))
     assert found[0, 1] == pytest.approx(0.6 / 40, abs=4 * math.sqrt((1 / 40 * 1 / 10 + 0.015**2) / 20_000))
-
-
-def test_grouped_units():
-    rng = np.random.default_rng(14)
-    value = LogValue(2.0, 0.7, rng.standard_normal(23), 21, 0.3, 0.1)
-    by_five = value.grouped(5)
-    assert by_five.pseudo == pytest.approx(value.pseudo[:20].reshape(4, 5).mean(1))
-    assert (by_five.value, by_five.centre, by_five.control_slope) == (2.0, 0.7, 0.3)
-    assert by_five.df == 4 - 2  # the two that the mean and the slope took
-    assert value.grouped(1).half_width(0.95) == pytest.approx(value.half_width(0.95))

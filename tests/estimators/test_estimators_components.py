@@ -18,7 +18,7 @@ def test_terms_from_their_definition():
     state = PairMoments(5)
     for start in range(0, 400, 64):
         state.update(o[start : start + 64], v[start : start + 64])
-    found = state.components(total=0.01, pool_inputs=640)
+    found = state.components(0.01, 320, 320)
     linked = np.mean([np.cov(o[:, c], v[:, c])[0, 1] for c in range(5)])
     assert found.var_original == pytest.approx(o.var(0, ddof=1).mean() / (4 * 320), rel=1e-10)
     assert found.var_augmented == pytest.approx(v.var(0, ddof=1).mean() / (4 * 320), rel=1e-10)
@@ -35,7 +35,7 @@ def test_independent_images_leave_no_cross_term():
     n = 32
     at = rng.integers(0, 20_000, (6000, n))
     means = 0.5 * (population[0][at].mean(1) + population[1][at].mean(1))
-    found = state.components(means.var(0, ddof=1).mean(), 2 * n)
+    found = state.components(means.var(0, ddof=1).mean(), n, n)
     assert abs(found.cov_cross) < 0.03 * found.total
     assert found.design_effect == pytest.approx(
         1 + found.cov_views / (found.var_original + found.var_augmented), rel=0.05
@@ -48,11 +48,11 @@ def test_identity_has_design_effect_two():
     state = PairMoments(4)
     state.update(o, o)
     means = o[rng.integers(0, 50_000, (5000, 64))].mean(1)
-    found = state.components(means.var(0, ddof=1).mean(), 128)
+    found = state.components(means.var(0, ddof=1).mean(), 64, 64)
     assert found.design_effect == pytest.approx(2.0, rel=0.05)
     assert found.effective_inputs == pytest.approx(64, rel=0.05)
     assert found.cov_views == pytest.approx(found.var_original + found.var_augmented, rel=1e-9)
-    exact = state.components(o.var(0, ddof=1).mean() / 64, 128)
+    exact = state.components(o.var(0, ddof=1).mean() / 64, 64, 64)
     assert exact.design_effect == pytest.approx(2.0, rel=1e-12)
 
 
@@ -66,7 +66,7 @@ def test_constant_and_float32_probabilities_keep_their_digits():
     o = np.full((1000, 3), [0.999, 0.0005, 0.0005], dtype=np.float32)
     state = PairMoments(3)
     state.update(o, o)
-    assert abs(state.components(1.0, 640).var_original) < 1e-15
+    assert abs(state.components(1.0, 320, 320).var_original) < 1e-15
 
 
 def test_what_is_refused():
@@ -75,7 +75,7 @@ def test_what_is_refused():
         state.update(np.ones((2, 3)), np.ones((3, 3)))
     state.update(np.ones((1, 3)) / 3, np.ones((1, 3)) / 3)
     with pytest.raises(UsageError, match="at least 2"):
-        state.components(1.0, 10)
+        state.components(1.0, 5, 5)
 
 
 def test_originals_are_those_of_the_pool_whatever_was_picked():
@@ -91,7 +91,7 @@ def test_originals_are_those_of_the_pool_whatever_was_picked():
         state.update(originals[rows], views[rows], base[rows])
     plain = PairMoments(4)
     plain.update(originals, originals)
-    found, alone = state.components(1e-3, 640), plain.components(1e-3, 640)
+    found, alone = state.components(1e-3, 320, 320), plain.components(1e-3, 320, 320)
     assert found.var_original == pytest.approx(alone.var_original, rel=1e-12)
     linked = ((base - originals.mean(0)) * (views - views.mean(0))).mean() * 60 / 59
     assert found.cov_views == pytest.approx(2 * linked / 1280, rel=1e-9)
@@ -99,17 +99,31 @@ def test_originals_are_those_of_the_pool_whatever_was_picked():
 
 
 def test_more_or_fewer_views_than_originals():
-    """With ``n_pick`` a batch has other numbers of views: means and squares are each over their own inputs."""
+    """With ``n_pick`` a batch has other numbers of views: every input has weight 1/M, a view one original."""
     rng = np.random.default_rng(21)
     originals, views, base = (rng.dirichlet(np.full(5, 0.3), size=n) for n in (80, 30, 30))
     found = PairMoments(5)
     found.update(originals[:40], views[:20], base[:20])
     found.update(originals[40:], views[20:], base[20:])
-    parts = found.components(1.0, 100)
+    parts = found.components(1.0, 200, 75)
     bessel = 30 / 29
-    assert parts.var_original == pytest.approx(originals.var(0).mean() * bessel / 200)
-    assert parts.var_augmented == pytest.approx(views.var(0).mean() * bessel / 200)
+    assert parts.inputs == 275
+    assert parts.var_original == pytest.approx(200 * originals.var(0).mean() * bessel / 275**2)
+    assert parts.var_augmented == pytest.approx(75 * views.var(0).mean() * bessel / 275**2)
     centred = (base - originals.mean(0)) * (views - views.mean(0))
-    assert parts.cov_views == pytest.approx(2 * centred.mean() * bessel / 200)
+    assert parts.cov_views == pytest.approx(2 * 75 * centred.mean() * bessel / 275**2)
     with pytest.raises(UsageError, match="shapes"):
         found.update(originals, views, originals)
+
+
+@pytest.mark.simulation
+def test_components_of_unequal_numbers_add_up_to_the_variance_of_the_mean():
+    rng = np.random.default_rng(22)
+    n, m, reps = 12, 5, 40_000
+    o = rng.standard_normal((reps, n))
+    v = 0.6 * o[:, :m] + 0.5 * rng.standard_normal((reps, m))
+    mean = (o.sum(1) + v.sum(1)) / (n + m)
+    moments = PairMoments(1)
+    moments.update(o.reshape(-1, 1), v.reshape(-1, 1), o[:, :m].reshape(-1, 1))
+    parts = moments.components(float(mean.var()), n, m)
+    assert parts.cov_cross == pytest.approx(0, abs=4 * mean.var() * np.sqrt(2 / reps))

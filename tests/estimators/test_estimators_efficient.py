@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdstats.errors import CheckError, UsageError
-from kdstats.estimators.efficient import OriginalsMoments, from_batches
+from kdstats.estimators.efficient import OriginalsMoments, from_batches, in_pools
 from kdstats.estimators.layout import PoolLayout
 from kdstats.estimators.tstddev import from_pools, mean_sd, t_stddev
 
@@ -250,3 +250,52 @@ def test_what_is_refused():
             from_batches(q, q, np.zeros(21, dtype=int), layout, moments)
         with pytest.raises(CheckError, match="all pools but number 4 are equal"):
             from_pools(q)
+
+
+def test_pools_of_one_epoch_each():
+    epoch = np.repeat([0, 1, 2], [7, 7, 3])
+    units = np.arange(17.0)[:, None] * np.ones(2)
+    means, epochs = in_pools(units, epoch, 3)
+    assert epochs.tolist() == [0, 0, 1, 1, 2]
+    assert means[:, 0].tolist() == [1, 4, 8, 11, 15]  # the seventh batch of an epoch belongs to no pool
+    none, _ = in_pools(units, epoch, 8)
+    assert none.shape == (0, 2)
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("carried", [0.3, 0.5])
+def test_coverage_of_pools_of_batches_that_carry_over(carried):
+    """Views take a share of the batch before, as under recursive_mix: pools are the units, epochs start afresh."""
+    rng = np.random.default_rng(int(100 * carried))
+    classes, size, per_epoch = 10, 8, 200
+    images = size * per_epoch
+    layout = PoolLayout.of(images, size, 5, 10)
+
+    def epoch_of(population: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        o = population[rng.permutation(images)].reshape(per_epoch, size, classes).mean(1)
+        v = o.copy()
+        for j in range(1, per_epoch):
+            v[j] = (1 - carried) * o[j] + carried * v[j - 1]
+        return o, v
+
+    population = rng.dirichlet(np.full(classes, 0.3), size=images)
+    moments = OriginalsMoments(population.var(0, ddof=1), 1.0, exact=True)
+    pools = np.concatenate(
+        [
+            np.concatenate([0.5 * (o + v) for o, v in (epoch_of(population) for _ in range(10))])
+            .reshape(400, 5, classes)
+            .mean(1)[None]
+            for _ in range(150)
+        ]
+    )
+    truth = float(np.sqrt(pools.var(axis=1, ddof=1).mean(0)).mean())
+    covered = 0
+    reps = 400
+    for _ in range(reps):
+        o, v = epoch_of(population)
+        epoch = np.zeros(per_epoch, dtype=np.int64)
+        (a, e), (b, _) = in_pools(o, epoch, 5), in_pools(v, epoch, 5)
+        found = from_batches(a, b, e, layout.in_units_of(5), moments)
+        half = found.half_width(0.95)
+        covered += found.centre - half <= math.log(truth) <= found.centre + half
+    assert 0.92 <= covered / reps <= 0.98

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ import torch
 from kdstats import data, schemes, t_stddev
 from kdstats.schemes.keys import generator
 from kdstats.schemes.standard import StandardAugmentation
-from kdstats.teacher.load import Network
+from kdstats.teacher.network import Network
 from kdstats.teacher.probe import Probe
 
 
@@ -81,7 +79,7 @@ def probe(scheme_names: list[str], model: torch.nn.Module, draws: str = "batch",
     train = data.load("digits")
     space = schemes.PixelSpace(train.mean, train.std)
     running = {name: schemes.get(name, draws=draws, space=space) for name in scheme_names}
-    network = Network(model.eval(), "law", "law", "", Path("law"))
+    network = Network(model.eval(), "law", "law", "", "law")
     made = Probe(train, running, network, None, StandardAugmentation("crop1"), 64, seed=1)
     batches = made.batches(drop_last=True)
     for _ in range(steps):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import pickle
 import subprocess
 import sys
@@ -95,6 +96,76 @@ class Evil:
 
     def __reduce__(self):
         return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".tar", ""])
+def test_any_suffix_of_a_pytorch_file(tmp_path, suffix):
+    state = net().state_dict()
+    torch.save({"state_dict": state}, tmp_path / f"w{suffix}")
+    assert list(read_state_dict(tmp_path / f"w{suffix}")) == list(state)
+    save_file(state, tmp_path / "w.safetensors")
+    other = net(1)
+    load_weights(other, tmp_path / "w.safetensors")
+    assert same(other, state)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_whole_checkpoint_of_repdistiller(tmp_path, legacy):
+    made = net()
+    optimiser = torch.optim.SGD(made.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    made(torch.randn(4, 1, 8, 8)).sum().backward()
+    optimiser.step()
+    content = {
+        "epoch": 240,
+        "model": made.state_dict(),
+        "accuracy": torch.tensor(71.3),
+        "optimizer": optimiser.state_dict(),
+        "best": None,
+        "history": [(0, 1.5), (1, 1.25)],
+    }
+    torch.save(content, tmp_path / "ckpt_epoch_240.pth", _use_new_zipfile_serialization=not legacy)
+    other = net(1)
+    load_weights(other, tmp_path / "ckpt_epoch_240.pth")
+    assert same(other, made.state_dict())
+
+
+def test_prefixes_are_removed_when_all_have_them(tmp_path):
+    state = net().state_dict()
+    for i, prefix in enumerate(("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.")):
+        torch.save({f"{prefix}{k}": v for k, v in state.items()}, tmp_path / f"{i}.pth")
+        assert list(read_state_dict(tmp_path / f"{i}.pth")) == list(state)
+    # A name with and one without would become one.
+    torch.save({"a": torch.zeros(1), "module.a": torch.ones(1)}, tmp_path / "both.pth")
+    assert list(read_state_dict(tmp_path / "both.pth")) == ["a", "module.a"]
+
+
+def test_the_message_says_what_the_file_holds(tmp_path):
+    def refused(model: torch.nn.Module) -> str:
+        with pytest.raises(MissingError) as caught:
+            load_weights(model, tmp_path / "w.pth")
+        return str(caught.value)
+
+    torch.save(models.build("resnet8", 100).state_dict(), tmp_path / "w.pth")
+    assert refused(models.build("resnet14", 100)).endswith(
+        "The file holds resnet8 for 100 classes and colour images; name it with --arch resnet8."
+    )
+    assert refused(models.build("resnet8", 10, 8, 1)).endswith(
+        ". The file holds resnet8 for 100 classes and colour images, not resnet8 for 10 classes and grey images."
+    )
+    assert refused(torch.nn.Linear(3, 2)).endswith("; name it with --arch resnet8.")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_with_options_is_refused_and_says_so(tmp_path, legacy):
+    content = {"opt": argparse.Namespace(model="resnet8"), "model": net().state_dict()}
+    torch.save(content, tmp_path / "resnet8_last.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(MissingError) as caught:
+        load_weights(net(1), tmp_path / "resnet8_last.pth")
+    text = str(caught.value)
+    assert "resnet8_last.pth would have to run code to be read and was refused" in text
+    assert "it holds argparse.Namespace, which is no plain data" in text
+    assert "take ckpt_epoch_N.pth from the same run" in text
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize("form", ["pickle", "zip", "legacy"])

@@ -62,7 +62,7 @@ def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_pa
     teacher = load_network(None, None, train, torch.device("cpu"))
     specs = [
         RunSpec(
-            "digits", None, train.digest, "resnet8", str(teacher.path), "resnet8", teacher.sha256, "lenet8", scheme,
+            "digits", None, train.digest, "resnet8", teacher.source, "resnet8", teacher.sha256, "lenet8", scheme,
             0, recipes.get("digits").with_epochs(2),
         )
         for scheme in ("identity", "cutmix")

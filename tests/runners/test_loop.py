@@ -27,7 +27,7 @@ def world():
         data=None,
         dataset_sha256=train.digest,
         teacher="resnet8",
-        teacher_weights=str(teacher.path),
+        teacher_weights=teacher.source,
         teacher_arch="resnet8",
         teacher_sha256=teacher.sha256,
         student="lenet8",

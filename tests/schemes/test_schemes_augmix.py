@@ -10,9 +10,9 @@ from torchvision.transforms import v2
 
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
-from kdstats.schemes.augmix import AugMix, dirichlet
 from kdstats.schemes.keys import generator
-from kdstats.schemes.operations import OPERATIONS
+from kdstats.schemes.policy.augmix import AugMix, dirichlet
+from kdstats.schemes.policy.operations import OPERATIONS
 
 SPACE = PixelSpace((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 MANY = 30_000
@@ -216,11 +216,11 @@ def test_what_it_says_of_itself():
     [
         ({"severity": 0}, "severity lies in 1…10, not 0"),
         ({"severity": 11}, "severity lies in 1…10, not 11"),
-        ({"mixture_width": 0}, "mixture_width is at least 1, not 0"),
-        ({"chain_depth": 0}, "chain_depth is at least 1, or -1"),
-        ({"chain_depth": -2}, "chain_depth is at least 1, or -1"),
-        ({"alpha": 0.0}, "alpha.*positive, not 0"),
-        ({"alpha": float("inf")}, "alpha.*positive, not inf"),
+        ({"mixture_width": 0}, "mixture_width lies in 1…64, not 0"),
+        ({"chain_depth": 0}, "chain_depth lies in 1…64, or is -1"),
+        ({"chain_depth": -2}, "chain_depth lies in 1…64, or is -1"),
+        ({"alpha": 0.0}, "alpha.*at least 0.01, not 0"),
+        ({"alpha": float("inf")}, "alpha.*at least 0.01, not inf"),
         ({"quantise": "floor"}, "way through uint8"),
     ],
 )

@@ -8,9 +8,9 @@ from torchvision.transforms import v2
 
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
-from kdstats.schemes.autoaugment import BINS, POLICIES, AutoAugment
 from kdstats.schemes.keys import generator, uniforms
-from kdstats.schemes.operations import OPERATIONS, SIGNED, Ranges, scales
+from kdstats.schemes.policy.autoaugment import BINS, POLICIES, AutoAugment
+from kdstats.schemes.policy.operations import OPERATIONS, SIGNED, Ranges, scales
 
 THEIRS = {"cifar10": v2.AutoAugmentPolicy.CIFAR10, "imagenet": v2.AutoAugmentPolicy.IMAGENET}
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from kdstats.errors import UsageError
 from kdstats.schemes import PixelSpace, pieces
-from kdstats.schemes.blur import GaussianBlur, gaussian
+from kdstats.schemes.colour.blur import GaussianBlur, gaussian
 from kdstats.schemes.keys import generator
 
 MANY = 40_000

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from kdstats.errors import UsageError
 from kdstats.schemes import PixelSpace, Scheme, pieces
-from kdstats.schemes.colour import ColorJitter, Grayscale, jitter, turn_hue
+from kdstats.schemes.colour.jitter import ColorJitter, Grayscale, jitter, turn_hue
 from kdstats.schemes.keys import generator
 
 MANY = 40_000

@@ -11,7 +11,7 @@ import torch
 from kdstats import schemes
 from kdstats.errors import UsageError
 from kdstats.schemes.checks import _network
-from kdstats.schemes.composition import Composition
+from kdstats.schemes.combined.composition import Composition
 from kdstats.schemes.keys import generator
 
 DRAWS = ("batch", "sample")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,15 +11,15 @@ import torch
 from torch import Tensor
 
 from kdstats import schemes
-from kdstats.errors import UsageError
+from kdstats.errors import CheckError, UsageError
 from kdstats.schemes import AugmentedBatch, PixelSpace, Scheme, checks
 from kdstats.schemes.checks import Situation, check, violations
 from kdstats.schemes.controls import Identity
-from kdstats.schemes.cutmix import CutMix
 from kdstats.schemes.geometric import CropFlip
 from kdstats.schemes.keys import generator
-from kdstats.schemes.presets import PRESETS
-from kdstats.schemes.resolve import keywords
+from kdstats.schemes.mixing.cutmix import CutMix
+from kdstats.schemes.naming.presets import PRESETS
+from kdstats.schemes.naming.resolve import keywords
 
 DRAWS = ("batch", "sample")
 # Expressions that stand for what can be built beyond the names.
@@ -41,11 +42,11 @@ BUILT = (
     "autoaugment(policy=imagenet)",
 )
 SITUATIONS = (
-    (1, 8, 5, torch.float32),
-    (3, 9, 7, torch.bfloat16),
-    (1, 32, 2, torch.bfloat16),
-    (3, 32, 6, torch.float32),
-    (3, 64, 3, torch.float32),
+    (1, 8, 8, 5, torch.float32),
+    (3, 9, 9, 7, torch.bfloat16),
+    (1, 32, 32, 2, torch.bfloat16),
+    (3, 24, 40, 6, torch.float32),
+    (3, 64, 64, 3, torch.float32),
 )
 
 
@@ -58,7 +59,7 @@ def test_contract(name, draws, situation):
 @pytest.mark.parametrize("draws", DRAWS)
 @pytest.mark.parametrize("name", schemes.names())
 def test_large_images(name, draws):
-    assert violations(name, Situation(draws, 3, 224, 2)) == []
+    assert violations(name, Situation(draws, 3, 224, 224, 2)) == []
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,31 @@ class BySize(CropFlip):
         return super()._draw(images, sample_id + len(images), gen)
 
 
+class DoubleLambda(CutMix):
+    def apply(self, *args: Any, **kwargs: Any) -> AugmentedBatch:
+        batch = super().apply(*args, **kwargs)
+        return replace(batch, lam=batch.lam.double())
+
+
+class OneIdShort(CutMix):
+    def apply(self, *args: Any, **kwargs: Any) -> AugmentedBatch:
+        batch = super().apply(*args, **kwargs)
+        return replace(batch, lam=batch.lam[1:])
+
+
+class OtherPartnerId(CutMix):
+    def apply(self, *args: Any, **kwargs: Any) -> AugmentedBatch:
+        batch = super().apply(*args, **kwargs)
+        return replace(batch, partner_id=batch.partner_id.roll(1))
+
+
+class HiddenParameter(Identity):
+    def __init__(
+        self, name: str, draws: str = "batch", space: PixelSpace | None = None, *, depth: int = 1
+    ) -> None:
+        super().__init__(name, draws, space)
+
+
 class OtherDtype(Identity):
     def _render(self, images: Tensor, draw: Any) -> Tensor:
         return images.double()
@@ -187,8 +213,6 @@ class MixesUnsaid(CutMix):
 
 class WrongIds(CutMix):
     def apply(self, *args: Any, **kwargs: Any) -> AugmentedBatch:
-        from dataclasses import replace
-
         batch = super().apply(*args, **kwargs)
         return replace(batch, sample_id=batch.sample_id + 1, labels=batch.labels * 0 - 1)
 
@@ -208,6 +232,10 @@ class WrongIds(CutMix):
         (MixesUnsaid, {}, "says that it mixes nothing"),
         (WrongIds, {}, "sample_id is not the id"),
         (WrongIds, {}, "labels are not those"),
+        (DoubleLambda, {}, "λ is not a float32 in 0…1"),
+        (OneIdShort, {}, "are not one per view"),
+        (OtherPartnerId, {}, "partner_id is not the id"),
+        (HiddenParameter, {}, "the parameter depth is not kept"),
     ],
 )
 def test_the_check_notices(cls, params, said, monkeypatch):
@@ -222,11 +250,38 @@ def test_the_check_notices(cls, params, said, monkeypatch):
     assert any(said in text for text in found), found
 
 
+class Raises(Identity):
+    def _render(self, images: Tensor, draw: Any) -> Tensor:
+        raise UsageError("no such luck")
+
+
+def test_an_error_is_a_broken_promise_and_no_excuse(monkeypatch):
+    monkeypatch.setattr(checks.Situation, "scheme", lambda self, name: Raises("x", self.draws))
+    (found,) = check("x", [Situation()])
+    assert found.broken == ("it raised UsageError: no such luck",)
+    assert found.not_applicable == ""
+
+
+@pytest.mark.parametrize("lam", [-0.1, 1.5, float("nan")])
+def test_a_share_outside_0_and_1_is_no_share(lam):
+    class Outside(CutMix):
+        def _pairing(self, images: Tensor, draw: Any) -> tuple[Tensor, Tensor, Tensor]:
+            index, partner, _ = super()._pairing(images, draw)
+            return index, partner, torch.full((len(images),), lam)
+
+    with pytest.raises(CheckError, match="states λ outside 0…1"):
+        Outside("outside").apply(Situation().images(0), generator=generator(0))
+
+
 def test_check_says_where_a_scheme_has_no_meaning():
     found = check("cutmix", [Situation(), Situation(n=1)])
-    assert next(iter(found.values())) == []
-    assert list(found.values())[1] == ["(cutmix needs a batch of at least 2 images, not 1)"]
-    assert next(iter(found)) == "draws batch, 6 images 3x32x32, float32"
+    assert [f.text() for f in found] == [
+        "keeps all promises",
+        "(cutmix needs a batch of at least 2 images, not 1)",
+    ]
+    assert str(found[0].situation) == "draws batch, 6 images 3x32x32, float32"
+    (other,) = check("cutmix@clovaai", [Situation("sample")])
+    assert "draws once per batch" in other.not_applicable
 
 
 def test_mixed_targets_by_hand():

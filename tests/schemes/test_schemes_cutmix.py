@@ -130,6 +130,7 @@ def test_dual_teacher_shares_the_size_and_not_the_place():
         assert len(box.unique(dim=0)) > 10
         centres += ((whole[:, 0] + whole[:, 1]) / 2).tolist()
     assert min(centres) >= 4  # no centre in the first eighth
+    assert max(centres) > 24  # and all the rest of the image is reached
     lam = schemes.get("cutmix@dualteacher")
     assert (lam.alpha, lam.partner, lam.centres) == (4.0, "permutation", "image")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdstats.errors import KdstatsError, UsageError
-from kdstats.schemes.expression import Expression, parse
+from kdstats.schemes.naming.expression import Expression, parse
 
 
 @pytest.mark.parametrize(

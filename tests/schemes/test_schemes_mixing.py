@@ -13,7 +13,7 @@ from kdstats import schemes
 from kdstats.errors import UsageError
 from kdstats.schemes import AugmentedBatch
 from kdstats.schemes.keys import generator
-from kdstats.schemes.mixing import beta_quantile
+from kdstats.schemes.mixing.mixup import beta_quantile
 
 MANY = 40_000
 

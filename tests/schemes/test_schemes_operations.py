@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from kdstats.schemes import operations
-from kdstats.schemes.augmix import RANGES as MIX
-from kdstats.schemes.operations import (
+from kdstats.schemes.policy import operations
+from kdstats.schemes.policy.augmix import RANGES as MIX
+from kdstats.schemes.policy.operations import (
     BLENDS,
     OPERATIONS,
     SIGNED,
@@ -21,7 +21,7 @@ from kdstats.schemes.operations import (
     scales,
     strengths,
 )
-from kdstats.schemes.trivialaugment import WIDE
+from kdstats.schemes.policy.trivialaugment import WIDE
 
 THEIRS = v2.AutoAugment()
 # Our ranges, torchvision's table, and the numbers of strengths in use there.

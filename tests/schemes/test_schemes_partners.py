@@ -10,7 +10,14 @@ import torch
 from scipy import stats
 
 from kdstats.errors import UsageError
-from kdstats.schemes.partners import batch_partners, check_rule, cycle, derangement, matched, sample_partners
+from kdstats.schemes.mixing.partners import (
+    batch_partners,
+    check_rule,
+    cycle,
+    derangement,
+    matched,
+    sample_partners,
+)
 
 
 def test_derangements_are_uniform_and_have_no_fixed_point():

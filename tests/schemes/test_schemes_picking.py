@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kdstats import schemes
 from kdstats.errors import UsageError
+from kdstats.schemes.combined.picking import Pick, entropy
 from kdstats.schemes.keys import generator
-from kdstats.schemes.picking import Pick, entropy
 
 
 def teacher(x: Tensor) -> Tensor:

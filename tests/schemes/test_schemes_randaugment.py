@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
 from kdstats.schemes.keys import generator
-from kdstats.schemes.operations import OPERATIONS, SIGNED
-from kdstats.schemes.randaugment import RandAugment
+from kdstats.schemes.policy.operations import OPERATIONS, SIGNED
+from kdstats.schemes.policy.randaugment import RandAugment
 
 SPACE = PixelSpace((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 NAMES = list(v2.RandAugment._AUGMENTATION_SPACE)
@@ -136,8 +136,8 @@ def test_what_it_says_of_itself():
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"num_ops": 0}, "num_ops is at least 1, not 0"),
-        ({"num_magnitude_bins": 1, "magnitude": 0}, "bins is at least 2, not 1"),
+        ({"num_ops": 0}, "num_ops lies in 1…64, not 0"),
+        ({"num_magnitude_bins": 1, "magnitude": 0}, "bins lies in 2…1024, not 1"),
         ({"magnitude": 31}, "0…30, not 31"),
         ({"magnitude": -1}, "0…30, not -1"),
         ({"quantise": "floor"}, "way through uint8"),

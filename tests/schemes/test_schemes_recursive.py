@@ -103,9 +103,9 @@ def test_per_image_boxes_give_what_one_image_alone_gives():
         assert torch.equal(second.images[i : i + 1], expected)
 
 
-@pytest.mark.parametrize("size", [7, 32, 33, 64])
+@pytest.mark.parametrize("size", [7, 32, 33, 64, 224])
 def test_nearest_is_pytorchs_for_every_size_of_box(size):
-    from kdstats.schemes.recursive import _nearest
+    from kdstats.schemes.mixing.recursive import _nearest
 
     x = torch.randn(1, 1, size, size)
     for h in range(1, size + 1):
@@ -170,7 +170,7 @@ def test_labels_come_always_or_never():
     scheme = schemes.get("recursive_mix")
     scheme.apply(images(0), generator=generator(0))
     scheme.apply(images(1), generator=generator(1))
-    with pytest.raises(UsageError, match="came without labels"):
+    with pytest.raises(UsageError, match="not with both"):
         scheme.apply(images(2), torch.zeros(N, dtype=torch.int64), generator=generator(2))
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from kdstats import schemes
 from kdstats.errors import UsageError
-from kdstats.schemes.catalogue import ALIASES
 from kdstats.schemes.keys import generator
-from kdstats.schemes.presets import PRESETS
+from kdstats.schemes.naming.catalogue import ALIASES
+from kdstats.schemes.naming.presets import PRESETS
 
 PROMISED = (
     *(
@@ -66,6 +67,14 @@ def test_every_promised_name_is_there():
         ("pick(AA, criterion=teacher)", "pick(autoaugment)"),
         ("crop-flip+AA", "crop_flip+autoaugment"),
         ("cutout(side=none)", "cutout"),
+        ("crop + flip", "crop_flip"),
+        ("(crop)+(flip)", "crop_flip"),
+        ("flip +crop", "crop_flip"),
+        ("pick(cutmix,runs=2.0)", "pick(cutmix)"),
+        ("patchmix(patch=8.0)", "patchmix(patch=8)"),
+        ("flip(p=-0.0)", "flip(p=0)"),
+        ("gaussian_blur(sigma=(0.5,0.5))", "gaussian_blur(sigma=0.5)"),
+        ("gaussian_blur(sigma=(0.5, 1))", "gaussian_blur(sigma=(0.5,1))"),
     ],
 )
 def test_one_spelling_for_one_scheme(written, name):
@@ -129,10 +138,27 @@ def test_unknown_names_get_the_nearest(name, meant):
         ("pick(cutmix,criterion=techer)", "picking criterion.*teacher"),
         ("pick(cutmix,alpha=1)", "no parameter 'alpha'"),
         ("cutmix+flip", r"write flip\+cutmix"),
-        ("cutmix+mixup", "must come last"),
+        ("cutmix+mixup", "cutmix and mixup both mix"),
+        ("mixup+flip+cutmix", "both mix"),
+        ("wang2022", r"stands for 9 schemes .* NAME@wang2022"),
+        ("cutmix(alpha=1,alpha=2)", "cannot read"),
         ("pick(cutmix)+flip", "must come last"),
         ("cutmix(alpha=foo)", "wrong kind of value: .*alpha=foo"),
         ("cutmix(p=2)", "lies in 0…1"),
+        ("cutout(side=2.5)", "side takes a whole number"),
+        ("augmix(all_ops=no)", "all_ops takes true or false"),
+        ("augmix(all_ops=1)", "all_ops takes true or false"),
+        ("cutmix(alpha=true)", "alpha takes a number"),
+        ("randaugment(magnitude=2.9)", "magnitude takes a whole number"),
+        ("randaugment(num_ops=1000)", "1…64"),
+        ("gaussian_blur(sigma=1e308)", "out of all proportion"),
+        ("cutout(side=1000000000000000000000000)", "out of all proportion"),
+        ("gaussian_blur(sigma=(0.5,))", "wrong kind of value"),
+        ("cutmix#(alpha=9)", "cannot read"),
+        ("mixup(partner='a,b=1')", "cannot read|wrong kind"),
+        ("pick(pick(pick(cutmix,runs=5),runs=5),runs=20)", "more than 64"),
+        ("pick(cutmix)(p=0.5)", "cannot read"),
+        ("+".join(["aa"] * 20), "at most 200"),
     ],
 )
 def test_what_is_refused_says_why(name, said):
@@ -166,6 +192,63 @@ def test_senseless_parameters(name, params):
         schemes.get(name, **params)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *schemes.names(),
+        *(
+            "cutmix(alpha=2)",
+            "cutmix@clovaai(p=1)",
+            "pick(mixup,runs=3)",
+            "crop_flip+cutout",
+            "cutmix(alpha=0.1,p=0.3)",
+        ),
+        *(
+            "random_erasing(scale=(0.1,0.2))",
+            "autoaugment(policy=imagenet)",
+            "flip(p=0.3)+pick(cutmix,criterion=kl)",
+        ),
+    ],
+)
+def test_a_canonical_name_is_its_own(name):
+    assert schemes.record(name).name == name
+    scheme = schemes.get(name)
+    assert scheme.name == name
+    again = schemes.get(scheme.name)
+    assert (again.name, repr(again)) == (scheme.name, repr(scheme))
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    assert schemes.get("cutmix", alpha=np.float64(0.3)).name == "cutmix(alpha=0.3)"
+    assert schemes.get("cutout", side=np.int64(3)).name == "cutout(side=3)"
+    assert schemes.get("mixup", alpha=torch.tensor(0.5)).alpha == 0.5
+    assert schemes.get("random_erasing", scale=[0.1, 0.2]).name == "random_erasing(scale=(0.1,0.2))"
+
+
+def test_schemes_inside_others_keep_their_parameters_in_their_names():
+    assert schemes.get("cutmix(alpha=0.5,p=0.5)").base.name == "cutmix(alpha=0.5)"
+    assert schemes.get("cutmix_pick_teacher(alpha=0.5,runs=3)").base.name == "cutmix(alpha=0.5)"
+    assert schemes.get("cutmix@clovaai").base.name == "cutmix@clovaai"
+
+
+def test_a_patch_or_padding_out_of_proportion_takes_no_memory():
+    x = torch.randn(3, 3, 8, 8)
+    found = schemes.get("patchmix(patch=100000)").apply(x, generator=generator(0))
+    assert found.draw.params["replaced"].shape == (1, 1, 1)
+    with pytest.raises(UsageError, match="padding of 100000 pixels around images of 8x8"):
+        schemes.get("crop(padding=100000)").apply(x, generator=generator(0))
+
+
+def test_granularity_of_several_schemes():
+    assert schemes.common_draws(["cutmix", "flip"], None) == "batch"
+    assert schemes.common_draws(["cutmix", "full_mixup@mixkd"], None) == "sample"
+    assert schemes.common_draws(["cutmix", "flip"], "sample") == "sample"
+    with pytest.raises(UsageError, match="draws per batch and .* per sample"):
+        schemes.common_draws(["cutmix@timm", "full_mixup@mixkd"], None)
+    with pytest.raises(UsageError, match="add draws=sample"):
+        schemes.common_draws(["full_mixup@mixkd"], "batch")
+
+
 def test_parameters_reach_the_scheme_and_its_name():
     assert schemes.get("mixup", alpha=0.2).alpha == 0.2
     assert schemes.get("mixup", alpha=0.2).name == "mixup(alpha=0.2)"
@@ -183,6 +266,7 @@ def test_parameters_reach_the_scheme_and_its_name():
     assert pick.criterion == "kl"
     acting = schemes.get("cutmix_pick_teacher(p=0.5)")
     assert (acting.base.p, acting.base.base.name) == (0.5, "cutmix")
+    assert schemes.record("crop_flip+cutout(side=3)").label == "Crop+Flip + Cutout(side=3)"
 
 
 def test_wang2022_truncates_and_nothing_else_does():
@@ -214,9 +298,9 @@ def test_published_parameters():
 
 def test_families_are_imported_when_asked_for():
     code = (
-        "import sys, kdstats.schemes as s; assert 'kdstats.schemes.autoaugment' not in sys.modules;"
-        "s.record('autoaugment'); assert 'kdstats.schemes.autoaugment' not in sys.modules;"
-        "s.get('autoaugment'); assert 'kdstats.schemes.autoaugment' in sys.modules;"
+        "import sys, kdstats.schemes as s; assert 'kdstats.schemes.policy.autoaugment' not in sys.modules;"
+        "s.record('autoaugment'); assert 'kdstats.schemes.policy.autoaugment' not in sys.modules;"
+        "s.get('autoaugment'); assert 'kdstats.schemes.policy.autoaugment' in sys.modules;"
         "assert 'torchvision' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

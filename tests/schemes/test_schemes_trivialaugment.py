@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
 from kdstats.schemes.keys import generator
-from kdstats.schemes.operations import OPERATIONS, SIGNED
-from kdstats.schemes.trivialaugment import TrivialAugment
+from kdstats.schemes.policy.operations import OPERATIONS, SIGNED
+from kdstats.schemes.policy.trivialaugment import TrivialAugment
 
 SPACE = PixelSpace((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 TABLE = v2.TrivialAugmentWide._AUGMENTATION_SPACE
@@ -134,7 +134,7 @@ def test_what_it_says_of_itself():
 
 
 def test_what_is_refused():
-    with pytest.raises(UsageError, match="bins is at least 2, not 1"):
+    with pytest.raises(UsageError, match="bins lies in 2…1024, not 1"):
         TrivialAugment("t", num_magnitude_bins=1)
     with pytest.raises(UsageError, match="way through uint8"):
         TrivialAugment("t", quantise="floor")

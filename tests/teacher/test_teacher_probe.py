@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,8 @@ from kdstats.schemes import PixelSpace
 from kdstats.schemes.keys import view_generator
 from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.evaluate import evaluate_da, pick_device
-from kdstats.teacher.load import Network, load_network
+from kdstats.teacher.load import load_network
+from kdstats.teacher.network import Network
 from kdstats.teacher.probe import Probe
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def poisoned(value: float = float("nan")) -> tuple[Network, int]:
     def victim(x: Tensor) -> Tensor:
         return ((x * std + mean) * 255).flatten(1).sum(1) > limit
 
-    network = Network(Poisoned(good.model, victim, value), "poisoned", "resnet8", "", Path("poisoned"))
+    network = Network(Poisoned(good.model, victim, value), "poisoned", "resnet8", "", "poisoned")
     return network, row
 
 
@@ -157,9 +157,7 @@ def test_a_teacher_that_produces_nan_is_named_with_the_sample(value):
 
 def test_nan_on_views_is_found_as_well():
     good = shipped()
-    network = Network(
-        Poisoned(good.model, lambda x: x.flatten(1).std(1) < 0.3), "p", "resnet8", "", Path("p")
-    )
+    network = Network(Poisoned(good.model, lambda x: x.flatten(1).std(1) < 0.3), "p", "resnet8", "", "p")
     made = probe(["cutmix"], network)
 
     class Flat(schemes.Scheme):
@@ -223,3 +221,59 @@ def test_devices():
     assert pick_device("auto").type in ("cpu", "cuda")
     with pytest.raises(UsageError, match="no device cuda:99"):
         pick_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cutmix_pick_teacher",
+        "cutmix_pick_dissimilarity",
+        "cutmix_pick_student",
+        "cutmix_pick_kl(n_pick=20)",
+        "pick(pick(cutmix,n_pick=32))",
+        "pick(cutmix_pick_teacher,criterion=student)",
+        "pick(pick(cutmix,n_pick=100,runs=3),runs=3,n_pick=20)",
+        "crop_flip+cutmix_pick_teacher",
+        "recursive_mix",
+        "flip",
+        "grayscale",
+        "same",
+    ],
+)
+def test_what_is_tallied_is_what_the_teacher_says_of_the_views(name):
+    """Answers are reused within a step; they must be those of the very views that are tallied."""
+    teacher, student = shipped(), shipped()
+    made = probe([name, "cutmix_pick_teacher", "flip"], teacher, student)
+    seen: list[Tensor] = []
+    scheme = made.schemes[name]
+    original = scheme.apply
+
+    def watched(*args, **kwargs):
+        batch = original(*args, **kwargs)
+        seen.append(batch.images)
+        return batch
+
+    scheme.apply = watched
+    advance(made, 4)
+    for views, mean in zip(seen, made.tallies[name].means, strict=True):
+        fresh = teacher.logits(views).softmax(1).double().mean(0).numpy()
+        np.testing.assert_allclose(mean, fresh, atol=1e-6)
+
+
+def test_nothing_is_asked_twice_in_a_step():
+    class Counting(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.images = inner, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.images += len(x)
+            return self.inner(x)
+
+    good = shipped()
+    counting = Counting(good.model)
+    network = Network(counting, "counting", "resnet8", "", "counting")
+    made = probe(["cutmix_pick_teacher", "cutmix_pick_dissimilarity", "grayscale", "cutmix(p=0)"], network)
+    advance(made, 3)
+    assert counting.images == 3 * (64 + 128)  # the originals, and one pool for both criteria
+    assert made.tallies["cutmix_pick_dissimilarity"].forwards == 3 * (128 + 64)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdstats.errors import UsageError
 from kdstats.estimators.tstddev import from_pools
 from kdstats.teacher.evaluate import Status, evaluate_da
 from kdstats.teacher.evaluation import Evaluation
@@ -69,16 +70,22 @@ def test_batches_that_hang_together_are_measured_in_pools(together):
     """recursive_mix pastes the batch before, so the variance of a pool does not follow from that of a batch."""
     n = len(together.batch_means["recursive_mix"])
     pooled = 0.5 * (together.batch_means["original"][:n] + together.batch_means["recursive_mix"])
-    pools = pooled.reshape(n // 5, 5, -1).mean(1)
+    pools = pooled.reshape(n // 5, 5, -1).mean(1)  # 20 batches an epoch: no pool straddles
     row = next(r for r in together.results if r.scheme == "recursive_mix")
-    assert row.t_stddev.value == pytest.approx(from_pools(pools).value, rel=1e-9)
     assert row.t_stddev.n == n // 5
-    assert "pool" in row.t_stddev.method
-    # The variance behind the design effect is that of pools as well.
+    assert row.t_stddev.method.startswith("pool-level variance")
+    assert any("depend on each other" in note for note in row.t_stddev.notes)
     epoch = np.array(together.epoch[:n]).reshape(-1, 5)[:, 0]
     centred = np.concatenate([pools[epoch == e] - pools[epoch == e].mean(0) for e in np.unique(epoch)])
-    expected = (centred**2).sum(0).mean() / (len(pools) - len(np.unique(epoch)))
-    assert row.components.total == pytest.approx(expected, rel=1e-9)
+    variance = (centred**2).sum(0) / (len(pools) - len(np.unique(epoch)))
+    assert row.components.total == pytest.approx(variance.mean(), rel=1e-9)
+    # The value lies near the root of it, less the finite-population correction and moved by the control.
+    assert 0.8 < row.t_stddev.value / np.sqrt(variance).mean() < 1.05
+
+
+def test_too_few_pools_in_an_epoch_are_refused_before_anything_is_measured():
+    with pytest.raises(UsageError, match="1280 images hold 1 of them; choose a smaller --batch-size"):
+        evaluate_da("recursive_mix", batch_size=256)
 
 
 def test_the_history_is_reset_at_every_epoch():
@@ -115,6 +122,8 @@ def test_progress_counts_up_to_the_scheme_that_needs_most():
 def test_picking_another_number_than_the_batch_holds():
     found = evaluate_da("cutmix_pick_teacher(n_pick=20)", tol=0.1)
     row = found.results[0]
+    assert "(64+20)" in row.t_stddev.definition
+    assert any("20 views to a batch of 64" in note for note in row.t_stddev.notes)
     batches = len(found.batch_means["cutmix_pick_teacher(n_pick=20)"])
     assert row.inputs == batches * (64 + 20)
     assert found.view_sizes["cutmix_pick_teacher(n_pick=20)"] == [20] * batches
@@ -137,3 +146,18 @@ def test_the_published_protocol_weights_by_inputs():
     rows, counts = (o * n + v * m).reshape(6, 5, -1).sum(1), (n + m).reshape(6, 5, 1).sum(1)
     assert found.results[0].t_stddev.value == pytest.approx(from_pools(rows / counts).value, rel=1e-9)
     assert evaluation.SCHEMA == "kdstats/evaluate-da/1"
+
+
+def test_unequal_numbers_are_weighted_by_inputs_in_both_protocols():
+    """Every input of a pool has the same weight, whatever share of them are views."""
+    name = "cutmix_pick_teacher(n_pick=16)"
+    found = evaluate_da(name, tol=0.02)
+    o, v = found.batch_means["original"], found.batch_means[name]
+    share = 64 / 80
+    means = share * o[: len(v)] + (1 - share) * v
+    epoch = np.array(found.epoch[: len(v)])
+    centred = np.concatenate([means[epoch == e] - means[epoch == e].mean(0) for e in np.unique(epoch)])
+    variance = (centred**2).sum(0) / (len(v) - len(np.unique(epoch)))
+    assert found.results[0].components.total == pytest.approx(variance.mean() / 5, rel=1e-9)
+    published = evaluate_da(name, protocol="wang2022").results[0].t_stddev
+    assert published.low < found.results[0].t_stddev.value < published.high

@@ -11,4 +11,4 @@ from kdstats.schemes.checks import Situation, violations
 
 @pytest.mark.parametrize(("draws", "size"), list(itertools.product(("batch", "sample"), (8, 32, 33))))
 def test_promises(draws: str, size: int) -> None:
-    assert violations("checkerboard", Situation(draws, size=size)) == []
+    assert violations("checkerboard", Situation(draws, height=size, width=size + 8)) == []

@@ -8,7 +8,7 @@ from torch import Tensor
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace, Scheme
 from kdstats.schemes.keys import integers, uniforms
-from kdstats.schemes.partners import batch_partners, sample_partners
+from kdstats.schemes.mixing.partners import batch_partners, sample_partners
 
 
 class Checkerboard(Scheme):

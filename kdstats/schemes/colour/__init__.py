@@ -1,0 +1,1 @@
+"""Views of other colours or sharpness."""

@@ -1,0 +1,1 @@
+"""Schemes made of schemes: one after the other, sometimes, or picked from."""

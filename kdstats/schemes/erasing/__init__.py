@@ -1,0 +1,1 @@
+"""Views that lack a part of the image."""

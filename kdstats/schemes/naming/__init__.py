@@ -1,0 +1,1 @@
+"""From text to scheme: expressions, catalogue, presets, plug-ins, registry."""

@@ -1,0 +1,1 @@
+"""Learnt or random operations on uint8 pixels."""

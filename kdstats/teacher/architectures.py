@@ -1,0 +1,130 @@
+"""Networks by name, from the zoo and from elsewhere: ``torchvision:resnet34``, ``timm:…``, ``pkg.module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdstats import models
+from kdstats.data import ImageSet
+from kdstats.errors import MissingError, UsageError, unknown
+
+_FACTORY = re.compile(r"(?!torchvision:|timm:|hf-hub:)[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_factory(text: str) -> bool:
+    """Whether ``text`` is written like ``package.module:factory``, and is no file."""
+    return _FACTORY.fullmatch(text) is not None and not Path(text).exists()
+
+
+def build(arch: str, images: ImageSet) -> nn.Module:
+    """A freshly made network for the classes, channels and size of ``images``, without trained weights.
+
+    Args:
+        arch: A name of the zoo; ``torchvision:NAME``; ``timm:NAME`` (extra ``timm``); or
+            ``package.module:factory``, a callable of yours that returns a module and is called with those of
+            ``num_classes``, ``img_size`` and ``in_channels`` that it takes.
+        images: The data the network will see.
+
+    Raises:
+        UsageError: Unknown name, or a factory that cannot be found or called, or returns no module.
+        MissingError: timm is not installed.
+    """
+    if arch.startswith("torchvision:"):
+        return torchvision_model(arch.partition(":")[2], images)
+    if arch.startswith("timm:"):
+        return _timm(arch.partition(":")[2], images)
+    if is_factory(arch):
+        return from_factory(arch, images)
+    return models.build(arch, images.classes, images.img_size, images.channels)
+
+
+def torchvision_model(name: str, images: ImageSet) -> nn.Module:
+    """``torchvision.models.NAME`` for the classes of ``images``, untrained."""
+    from torchvision import models as theirs
+
+    if name not in theirs.list_models(module=theirs):
+        raise unknown("torchvision model", name, theirs.list_models(module=theirs))
+    if images.channels != 3:
+        raise UsageError(
+            f"torchvision:{name} takes colour images, {images.name} has {images.channels} channel"
+        )
+    network: nn.Module = theirs.get_model(name, weights=None, num_classes=images.classes)
+    return network
+
+
+def timm_library() -> Any:
+    """The library timm; ``MissingError`` with the command that installs it, if it is not there."""
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError:
+        raise MissingError("timm: networks need the library timm: pip install 'kdstats[timm]'") from None
+
+
+def _timm(name: str, images: ImageSet) -> nn.Module:
+    timm = timm_library()
+    if name not in timm.list_models():
+        raise unknown("timm model", name, timm.list_models())
+    network: nn.Module = timm.create_model(
+        name, pretrained=False, num_classes=images.classes, in_chans=images.channels
+    )
+    return network
+
+
+def from_factory(text: str, images: ImageSet) -> nn.Module:
+    """What the user's ``package.module:factory`` returns; the current folder is searched too.
+
+    This imports and runs the module that was named, which is what naming it asks for.
+
+    Raises:
+        UsageError: No such module or function, it raises, or it returns no ``torch.nn.Module``.
+    """
+    module_name, _, function_name = text.partition(":")
+    factory = _find(module_name, function_name)
+    known = {"num_classes": images.classes, "img_size": images.img_size, "in_channels": images.channels}
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        raise UsageError(f"{text} is not a function") from None
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    given = {k: v for k, v in known.items() if takes_all or k in {p.name for p in parameters}}
+    try:
+        network = factory(**given)
+    except Exception as error:  # a stranger's code
+        raise UsageError(f"{text}({_said(given)}) raised {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{text} returned {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def _said(given: dict[str, int]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in given.items())
+
+
+def _find(module_name: str, function_name: str) -> Callable[..., Any]:
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise UsageError(
+            f"cannot import {module_name} for the network {module_name}:{function_name}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    found = getattr(module, function_name, None)
+    if not callable(found):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise unknown(f"function in {module_name}", function_name, names)
+    return found  # type: ignore[no-any-return]
