@@ -36,6 +36,26 @@ def command(
     data: Path | None = typer.Option(
         None, help="Folder with the data set's files; not needed for digits.", metavar="PATH"
     ),
+    img_size: int | None = typer.Option(
+        None,
+        "--img-size",
+        help="Bring every image to this height and width. [default: as they are]",
+        metavar="N",
+        show_default=False,
+    ),
+    classes: str | None = typer.Option(
+        None,
+        help="Only these classes: a number (the first ones), or names or indices separated by commas. [default: all]",
+        metavar="N|LIST",
+        show_default=False,
+    ),
+    per_class: int | None = typer.Option(
+        None,
+        "--per-class",
+        help="Only so many training images of each class. [default: all]",
+        metavar="N",
+        show_default=False,
+    ),
     teacher: str | None = typer.Option(
         None,
         help="The trained teacher: a weights file (.safetensors, .pth), torchvision:NAME, timm:NAME, "
@@ -102,6 +122,9 @@ def command(
     ),
     seed: int = typer.Option(0, help="Seed of image order and draws; the same seed gives the same numbers."),
     confidence: float = typer.Option(0.95, help="Confidence of all intervals, between 0 and 1."),
+    offline: bool = typer.Option(
+        False, "--offline", help="Never download; the same as KDSTATS_OFFLINE=1 in the environment."
+    ),
     out: Path | None = typer.Option(
         None,
         help="Folder for result.json, pools.parquet, convergence.png and index.html (a page to read and "
@@ -127,6 +150,9 @@ def command(
         all_schemes=all_schemes,
         dataset=dataset,
         data=data,
+        img_size=img_size,
+        classes=classes,
+        per_class=per_class,
         teacher=teacher,
         arch=arch,
         student=student,
@@ -144,6 +170,10 @@ def command(
         fmt=fmt,
     )
     request.check()
+    if offline:
+        from kdstats.offline import switch_off
+
+        switch_off()
     from kdstats.cli.evaluate_da_text import render, side_notes
 
     if request.out is not None:
@@ -175,6 +205,9 @@ def _measure(request: Request) -> Evaluation:
             all_schemes=request.all_schemes,
             dataset=dataset,
             data_path=request.data,
+            img_size=request.img_size,
+            classes=request.classes,
+            per_class=request.per_class,
             teacher=request.teacher,
             arch=request.arch,
             student=request.student,
@@ -200,6 +233,9 @@ class Request:
     all_schemes: bool
     dataset: str | None
     data: Path | None
+    img_size: int | None
+    classes: str | None
+    per_class: int | None
     teacher: str | None
     arch: str | None
     student: str | None
@@ -277,6 +313,9 @@ class Request:
         pairs = {
             "--dataset": self.found_dataset(),
             "--data": self.data,
+            "--img-size": self.img_size,
+            "--classes": self.classes,
+            "--per-class": self.per_class,
             "--teacher": self.teacher,
             "--arch": self.arch,
             "--student": self.student,

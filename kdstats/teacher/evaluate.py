@@ -15,6 +15,7 @@ from torch import Tensor
 from kdstats import data, schemes
 from kdstats.allocator import keep_pages
 from kdstats.data import ImageSet
+from kdstats.data.subsets import parse_classes
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.efficient import OriginalsMoments
 from kdstats.estimators.intervals import check_confidence
@@ -62,6 +63,9 @@ def evaluate_da(
     all_schemes: bool = False,
     dataset: str = "digits",
     data_path: str | Path | None = None,
+    img_size: int | None = None,
+    classes: str | None = None,
+    per_class: int | None = None,
     teacher: str | Path | None = None,
     arch: str | None = None,
     student: str | Path | None = None,
@@ -84,7 +88,11 @@ def evaluate_da(
         all_schemes: Every registered scheme (those that need a student only if there is one).
         dataset: Name of a data set.
         data_path: Folder with its files, where it is not embedded.
-        teacher: Weights file; None for the digits teacher that ships with kdstats.
+        img_size: Brings every image to this size: shorter side first, then the centre.
+        classes: Only these classes: a number (the first ones) or names or indices, separated by commas.
+        per_class: Only so many training images of each class.
+        teacher: A weights file, ``torchvision:NAME``, ``timm:NAME``, ``hf-hub:…`` or ``package.module:factory``, see
+            :func:`kdstats.teacher.load.load_network`; None for the digits teacher that ships with kdstats.
         arch: Its architecture, unless a card beside the file says so.
         student: Weights of a trained student; makes the covariance that of teacher and student.
         student_arch: Its architecture.
@@ -124,7 +132,14 @@ def evaluate_da(
     granularity = schemes.common_draws(names, draws)
     keep_pages()
     where = pick_device(device)
-    train = data.load(dataset, "train", data_path).to(where)
+    chosen = None if classes is None else parse_classes(classes)
+
+    def split(which: str) -> ImageSet:
+        images = data.load(dataset, which, data_path, img_size)
+        few = per_class if which == "train" else None
+        return images if chosen is None and few is None else images.take(chosen, few)
+
+    train = split("train").to(where)
     if len(train) < batch_size * BATCHES_PER_POOL:
         raise UsageError(
             f"{dataset} has {len(train)} training images, fewer than one pool of {BATCHES_PER_POOL} batches of "
@@ -133,7 +148,7 @@ def evaluate_da(
     with _fitting_threads(train):
         network = load_network(teacher, arch, train, where)
         pupil = load_network(student, student_arch, train, where, "student") if student is not None else None
-        accuracy = _checked_accuracy(network, data.load(dataset, "test", data_path).to(where))
+        accuracy = _checked_accuracy(network, split("test").to(where))
         wanted, skipped = _runnable(names, named, pupil)
         skipped |= broken
         space = schemes.PixelSpace(train.mean, train.std)

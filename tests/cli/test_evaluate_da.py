@@ -345,3 +345,84 @@ def test_help_loads_nothing_heavy():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "evaluate-da" in out.stdout
     assert out.stderr.strip() == "[]"
+
+
+@pytest.mark.data
+def test_a_subset_a_size_and_a_factory_of_ones_own(run, tiny_imagenet_tar, tmp_path, monkeypatch):
+    """The sample of Tiny ImageNet, three of its classes at 32 pixels, asked of a network from the user's module."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mynet_cli.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes, img_size):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3 * img_size * img_size, num_classes))\n"
+    )
+    code, out, err = run(
+        *(
+            "evaluate-da",
+            "--scheme",
+            "cutmix",
+            "--dataset",
+            "tiny-imagenet",
+            "--data",
+            tiny_imagenet_tar,
+            "--classes",
+            3,
+        ),
+        *(
+            "--per-class",
+            50,
+            "--img-size",
+            32,
+            "--batch-size",
+            8,
+            "--teacher",
+            "mynet_cli:make",
+            "--tol",
+            0.5,
+        ),
+        *("--format", "json"),
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["dataset"]["n"], found["dataset"]["classes"]) == (150, 3)
+    assert found["teacher"]["arch"] == "mynet_cli:make"
+    command = found["provenance"]["command"]
+    assert "--offline" not in command
+    whole = json.loads(
+        run(
+            *(
+                "evaluate-da",
+                "--scheme",
+                "cutmix",
+                "--dataset",
+                "tiny-imagenet",
+                "--data",
+                tiny_imagenet_tar,
+                "--img-size",
+                32,
+            ),
+            *("--teacher", "mynet_cli:make", "--tol", 0.9, "--pools", 5, "--format", "json"),
+        )[1]
+    )
+    assert whole["dataset"]["classes"] == 20
+    assert whole["dataset"]["sha256"] != found["dataset"]["sha256"]
+
+
+def test_offline_is_honoured(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("KDSTATS_OFFLINE", raising=False)
+    code, _, err = run(
+        *(
+            "evaluate-da",
+            "--scheme",
+            "flip",
+            "--dataset",
+            "digits",
+            "--teacher",
+            "timm:resnet18.a1_in1k",
+            "--offline",
+        )
+    )
+    assert code == 4
+    assert "knows 1000 classes, digits has 10" in err
+    monkeypatch.delenv("KDSTATS_OFFLINE", raising=False)
