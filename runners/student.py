@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--recipe", help=f"one of {', '.join(recipes.names())}")
     parser.add_argument("--epochs", type=int, help="another number of epochs")
     parser.add_argument(
-        "--draws", default="batch", choices=schemes.scheme.GRANULARITIES, help="granularity of draws"
+        "--draws", default="batch", choices=schemes.GRANULARITIES, help="granularity of draws"
     )
     parser.add_argument("--temperature", type=float, default=4.0, help="T of the KL terms (default: 4)")
     parser.add_argument("--gamma", type=float, default=0.1, help="weight of the cross-entropy (default: 0.1)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,25 +28,41 @@ CACHE_HEADERS = {"dataset": "data set", "img_size": "resized to", "bytes": "MB"}
 def command(
     what: str | None = typer.Argument(
         None,
-        help="A data set, to see all that is known of it; or clear, to remove decoded images from the cache.",
-        metavar="NAME|clear",
+        help="A data set, to see all that is known of it; get, to download one; or clear, to remove decoded images "
+        "from the cache.",
+        metavar="NAME|get|clear",
         show_default=False,
     ),
     name: str | None = typer.Argument(
         None,
-        help="After clear: the data set whose decoded images are removed. [default: all]",
+        help="After get: the data set to download. After clear: the one whose decoded images are removed. "
+        "[default: all]",
         metavar="NAME",
         show_default=False,
     ),
     cache: bool = typer.Option(False, "--cache", help="List the decoded images kept on this machine."),
+    to: Path | None = typer.Option(
+        None,
+        help="After get: the folder to download to. [default: none]",
+        metavar="FOLDER",
+        show_default=False,
+    ),
+    offline: bool = typer.Option(
+        False, "--offline", help="Never download; the same as KDSTATS_OFFLINE=1 in the environment."
+    ),
     fmt: str = typer.Option("table", "--format", help="table, json, csv, md or latex.", metavar="FORMAT"),
 ) -> int:
     """The data sets: classes, image size, standard augmentation, whether files must be named, source.
 
-    `kdstats datasets NAME` says how to get one. `kdstats datasets --cache` lists the decoded images that are kept to
-    start faster, `kdstats datasets clear [NAME]` removes them; your own files are never touched.
+    `kdstats datasets NAME` says how to get one, `kdstats datasets get cifar100 --to FOLDER` downloads it.
+    `kdstats datasets --cache` lists the decoded images that are kept to start faster, `kdstats datasets clear [NAME]`
+    removes them; your own files are never touched.
     """
     check_format(fmt)
+    if what == "get":
+        return _get(name, to, offline)
+    if to is not None:
+        raise UsageError("--to belongs to `kdstats datasets get NAME`")
     if what == "clear":
         if cache:
             raise UsageError("--cache lists and clear removes; choose one")
@@ -55,6 +73,37 @@ def command(
     if cache:
         return _cache(what, fmt)
     typer.echo(_cards(fmt) if what is None else _card(what, fmt), nl=False)
+    return 0
+
+
+def _get(name: str | None, to: Path | None, offline: bool) -> int:
+    """Downloads a data set, after saying what, how much, from where and where to."""
+    from kdstats.data import registry
+    from kdstats.data.download import archive_of, download
+    from kdstats.offline import switch_off
+
+    if name is None or to is None:
+        raise UsageError("name the data set and a folder: kdstats datasets get cifar100 --to FOLDER")
+    card = registry.card(name)
+    archive = archive_of(card.name)
+    if offline:
+        switch_off()
+    typer.echo(
+        f"{archive.file}, {archive.size / 1e6:,.0f} MB, from {archive.urls[0]} to {to.absolute()}", err=True
+    )
+    shown = -1
+
+    def say(have: int, size: int) -> None:
+        nonlocal shown
+        tenth = 10 * have // size
+        if tenth != shown:
+            shown = tenth
+            typer.echo(f"progress {have}/{size} bytes ({10 * tenth} %)", err=True)
+
+    place = download(archive, to, say)
+    typer.echo(
+        f"kdstats evaluate-da --scheme cutmix --dataset {card.name} --data {shlex.quote(str(place))} --teacher FILE"
+    )
     return 0
 
 

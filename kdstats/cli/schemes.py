@@ -31,8 +31,8 @@ def list_command(
     check_format(fmt)
     from kdstats import schemes
     from kdstats.schemes.naming import plugins
+    from kdstats.schemes.naming.catalogue import GRANULARITIES
     from kdstats.schemes.naming.presets import presets_of
-    from kdstats.schemes.scheme import GRANULARITIES
     from kdstats.tables import write
 
     rows, wrong = [], list(plugins.refused())
@@ -136,7 +136,7 @@ def check_command(
     from kdstats import schemes
     from kdstats.errors import CheckError
     from kdstats.schemes.checks import Situation, check
-    from kdstats.schemes.scheme import GRANULARITIES
+    from kdstats.schemes.naming.catalogue import GRANULARITIES
     from kdstats.tables import write
 
     schemes.record(name)  # a misspelt name is one error, not one for each situation

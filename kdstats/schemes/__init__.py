@@ -1,19 +1,41 @@
-"""Data augmentation schemes: every draw replayable, one file per family.
+"""Data augmentation schemes: every draw replayable, one folder per family.
 
 ``get(name)`` gives a scheme; ``scheme.apply(images, generator=…)`` gives an :class:`AugmentedBatch`;
-``scheme.replay(images, batch.draw)`` gives the same tensor again.
+``scheme.replay(images, batch.draw)`` gives the same tensor again. Names are loaded when they are asked for, so that
+listing schemes does not wait for torch.
 """
 
 from __future__ import annotations
 
-from kdstats.schemes.batch import AugmentedBatch, Draw
-from kdstats.schemes.naming.catalogue import PUBLISHED_NINE, SchemeRecord
-from kdstats.schemes.naming.registry import common_draws, expand, get, members, names, record
-from kdstats.schemes.scheme import Scheme
-from kdstats.schemes.space import PixelSpace
-from kdstats.schemes.targets import TARGETS, Targets
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdstats.schemes.batch import AugmentedBatch, Draw
+    from kdstats.schemes.keys import integers, uniforms
+    from kdstats.schemes.mixing.partners import batch_partners, sample_partners
+    from kdstats.schemes.naming.catalogue import GRANULARITIES, PUBLISHED_NINE, SchemeRecord
+    from kdstats.schemes.naming.registry import common_draws, expand, get, members
+    from kdstats.schemes.naming.resolve import names, record
+    from kdstats.schemes.scheme import Scheme
+    from kdstats.schemes.space import PixelSpace
+    from kdstats.schemes.targets import TARGETS, Targets
+
+_HOMES = {
+    "batch": ("AugmentedBatch", "Draw"),
+    "keys": ("integers", "uniforms"),
+    "mixing.partners": ("batch_partners", "sample_partners"),
+    "naming.catalogue": ("GRANULARITIES", "PUBLISHED_NINE", "SchemeRecord"),
+    "naming.registry": ("common_draws", "expand", "get", "members"),
+    "naming.resolve": ("names", "record"),
+    "scheme": ("Scheme",),
+    "space": ("PixelSpace",),
+    "targets": ("TARGETS", "Targets"),
+}
+_HOME = {name: module for module, names_ in _HOMES.items() for name in names_}
 
 __all__ = [
+    "GRANULARITIES",
     "PUBLISHED_NINE",
     "TARGETS",
     "AugmentedBatch",
@@ -22,10 +44,24 @@ __all__ = [
     "Scheme",
     "SchemeRecord",
     "Targets",
+    "batch_partners",
     "common_draws",
     "expand",
     "get",
+    "integers",
     "members",
     "names",
     "record",
+    "sample_partners",
+    "uniforms",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.schemes.batch import AugmentedBatch, Draw
+from kdstats.schemes.naming.catalogue import GRANULARITIES
 from kdstats.schemes.space import PixelSpace
 
 Scorer = Callable[[Tensor], Tensor]
 Networks = Mapping[str, "Scorer | None"]
-GRANULARITIES = ("batch", "sample")
 
 
 class BatchTooSmallError(UsageError):

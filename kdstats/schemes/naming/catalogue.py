@@ -49,6 +49,7 @@ class SchemeRecord:
         return ("teacher", "interpolated", "labels") if self.mixes else ("teacher",)
 
 
+GRANULARITIES = ("batch", "sample")
 _WANG = "Wang et al., NeurIPS 2022"
 _MIXKD = "Choi et al., WACV 2023 (MIX-KD)"
 _DUAL = "Na et al., NeurIPS 2023 (Dual Teacher)"

@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from kdstats.errors import UsageError
 from kdstats.schemes.naming.catalogue import ALIASES, BUILT_IN, SchemeRecord
-from kdstats.schemes.scheme import Scheme
+
+if TYPE_CHECKING:
+    from kdstats.schemes.scheme import Scheme
 
 GROUP = "kdstats.schemes"
 # Words with a meaning of their own where schemes are written or their results are kept.
@@ -60,6 +63,8 @@ def load(name: str) -> type[Scheme]:
     Raises:
         UsageError: It cannot be imported, or is no scheme; the distribution and the cause are named.
     """
+    from kdstats.schemes.scheme import Scheme  # and with it torch, which listing names must not wait for
+
     point = found()[name]
     try:
         cls = point.load()

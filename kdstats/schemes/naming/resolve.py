@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdstats.errors import UsageError, nearest, unknown
 from kdstats.schemes.naming import plugins
@@ -12,7 +12,9 @@ from kdstats.schemes.naming.catalogue import ALIASES, BUILT_IN, CRITERIA_NEEDS, 
 from kdstats.schemes.naming.expression import Expression, Value, check_length, parse
 from kdstats.schemes.naming.parameters import Parameter, parameters_of
 from kdstats.schemes.naming.presets import PRESETS, presets_of
-from kdstats.schemes.scheme import Scheme
+
+if TYPE_CHECKING:
+    from kdstats.schemes.scheme import Scheme
 
 PICK_OWN = ("criterion", "runs", "tau", "n_pick")
 

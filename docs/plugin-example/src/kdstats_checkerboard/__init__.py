@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 from kdstats.errors import UsageError
-from kdstats.schemes import Draw, PixelSpace, Scheme
-from kdstats.schemes.keys import integers, uniforms
-from kdstats.schemes.mixing.partners import batch_partners, sample_partners
+from kdstats.schemes import (
+    Draw,
+    PixelSpace,
+    Scheme,
+    batch_partners,
+    integers,
+    sample_partners,
+    uniforms,
+)
 
 
 class Checkerboard(Scheme):
