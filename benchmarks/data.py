@@ -33,9 +33,9 @@ from torchvision import transforms
 from kdstats import data
 from kdstats.allocator import keep_pages
 from kdstats.data import ImageSet
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import epoch_order
 from kdstats.provenance import provenance
-from kdstats.schemes.keys import epoch_order
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.tables import write
 
 TARGET = 20.0

@@ -27,9 +27,9 @@ from torchvision.transforms import v2
 
 from kdstats import schemes
 from kdstats.allocator import keep_pages
+from kdstats.draws.keys import generator
 from kdstats.provenance import provenance
 from kdstats.schemes.colour.blur import radius
-from kdstats.schemes.keys import generator
 from kdstats.tables import write
 
 SHAPES = ((64, 3, 32, 32), (256, 3, 64, 64))

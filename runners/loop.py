@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from kdstats import models, schemes
 from kdstats.data import ImageSet
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError, UsageError
 from kdstats.provenance import now, provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
 from kdstats.records.writer import write_done, write_json_atomic
-from kdstats.schemes.keys import epoch_order, view_generator
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.accuracy import measure
 from kdstats.teacher.network import Network
 from runners.checkpoint import load_state, save_state

@@ -21,11 +21,11 @@ from kdstats import data, models
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import ImageSet
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import epoch_order
 from kdstats.errors import CheckError, UsageError
 from kdstats.provenance import now, provenance, sha256_file
 from kdstats.records.writer import write_json_atomic
-from kdstats.schemes.keys import epoch_order
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.accuracy import Accuracy, measure
 from runners import recipes
 from runners.checkpoint import load_state, save_state

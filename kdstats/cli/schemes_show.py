@@ -14,13 +14,13 @@ import torch
 
 from kdstats import data, schemes
 from kdstats.data import ImageSet
+from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import UsageError
 from kdstats.figures.contact_sheet import Cell, contact_sheet
 from kdstats.figures.style import save
 from kdstats.schemes import Scheme
 from kdstats.schemes.combined.composition import Composition
 from kdstats.schemes.combined.probability import Sometimes
-from kdstats.schemes.keys import epoch_order, view_generator
 from kdstats.schemes.naming.presets import PRESETS, presets_of
 from kdstats.schemes.naming.resolve import keywords, resolve
 from kdstats.schemes.scheme import Scorer

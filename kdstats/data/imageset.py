@@ -28,7 +28,7 @@ class ImageSet:
         class_names: C names, in the order of the indices.
         mean: Per-channel mean of the training images, in units of 1/255 grey levels (fractions of one).
         std: Per-channel standard deviation, likewise. Parts keep the constants of the whole.
-        base: Name of the data set's standard augmentation (see :mod:`kdstats.schemes.standard`).
+        base: Name of the data set's standard augmentation (see :mod:`kdstats.data.standard`).
         digest: sha256 of the source, hexadecimal; that of a part is derived from it and from what was chosen.
         notes: What is unlike the full data set, one sentence each, for people.
     """

@@ -11,8 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdstats.draws.keys import integers, uniforms
     from kdstats.schemes.batch import AugmentedBatch, Draw
-    from kdstats.schemes.keys import integers, uniforms
     from kdstats.schemes.mixing.partners import batch_partners, sample_partners
     from kdstats.schemes.naming.catalogue import GRANULARITIES, PUBLISHED_NINE, SchemeRecord
     from kdstats.schemes.naming.registry import common_draws, expand, get, members
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from kdstats.schemes.targets import TARGETS, Targets
 
 _HOMES = {
-    "batch": ("AugmentedBatch", "Draw"),
-    "keys": ("integers", "uniforms"),
-    "mixing.partners": ("batch_partners", "sample_partners"),
-    "naming.catalogue": ("GRANULARITIES", "PUBLISHED_NINE", "SchemeRecord"),
-    "naming.registry": ("common_draws", "expand", "get", "members"),
-    "naming.resolve": ("names", "record"),
-    "scheme": ("Scheme",),
-    "space": ("PixelSpace",),
-    "targets": ("TARGETS", "Targets"),
+    "kdstats.draws.keys": ("integers", "uniforms"),
+    "kdstats.schemes.batch": ("AugmentedBatch", "Draw"),
+    "kdstats.schemes.mixing.partners": ("batch_partners", "sample_partners"),
+    "kdstats.schemes.naming.catalogue": ("GRANULARITIES", "PUBLISHED_NINE", "SchemeRecord"),
+    "kdstats.schemes.naming.registry": ("common_draws", "expand", "get", "members"),
+    "kdstats.schemes.naming.resolve": ("names", "record"),
+    "kdstats.schemes.scheme": ("Scheme",),
+    "kdstats.schemes.space": ("PixelSpace",),
+    "kdstats.schemes.targets": ("TARGETS", "Targets"),
 }
 _HOME = {name: module for module, names_ in _HOMES.items() for name in names_}
 
@@ -60,7 +60,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import AugmentedBatch
-from kdstats.schemes.keys import generator
 from kdstats.schemes.naming.registry import get, record
 from kdstats.schemes.naming.resolve import keywords
 from kdstats.schemes.scheme import BatchTooSmallError, Scheme, Scorer

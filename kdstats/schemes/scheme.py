@@ -94,7 +94,7 @@ class Scheme(ABC):
                 views carry no gradient.
             labels: ``[B]`` classes, carried into the result.
             sample_id: ``[B]`` int64 ids; positions in the batch when left out.
-            generator: A CPU generator, see :mod:`kdstats.schemes.keys`.
+            generator: A CPU generator, see :mod:`kdstats.draws.keys`.
             teacher: Images → logits; only schemes whose ``needs`` names it use it.
             student: Likewise.
 

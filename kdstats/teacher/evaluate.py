@@ -15,6 +15,7 @@ from torch import Tensor
 from kdstats import data, schemes
 from kdstats.allocator import keep_pages
 from kdstats.data import ImageSet
+from kdstats.data.standard import StandardAugmentation
 from kdstats.data.subsets import parse_classes
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.efficient import OriginalsMoments
@@ -23,7 +24,6 @@ from kdstats.estimators.layout import PoolLayout
 from kdstats.estimators.sequential import FIRST_LOOK, FIRST_POOLS, check_tolerance, next_look
 from kdstats.provenance import now, provenance
 from kdstats.schemes import Scheme
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.accuracy import Accuracy, remembered
 from kdstats.teacher.evaluation import Evaluation, Setting, half_width
 from kdstats.teacher.load import load_network

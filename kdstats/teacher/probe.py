@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdstats.data import ImageSet
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError
 from kdstats.estimators.components import PairMoments
 from kdstats.estimators.efficient import OriginalsMoments
 from kdstats.schemes import Scheme
-from kdstats.schemes.keys import epoch_order, view_generator
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.network import Network
 
 Array = NDArray[np.float64]

@@ -32,10 +32,11 @@ MAY = {
     "association": {"estimators", "records", "published"},
     "figures": {"association", "estimators", "records", "published"},
     "pages": {"figures", "association", "estimators", "records", "published"},
-    "data": set(),
+    "draws": set(),
+    "data": {"draws"},
     "models": set(),
-    "schemes": set(),
-    "teacher": {"schemes", "models", "data", "estimators", "records"},
+    "schemes": {"draws"},
+    "teacher": {"draws", "schemes", "models", "data", "estimators", "records"},
 }
 DRAWING, TORCH = {"matplotlib", "seaborn", "jinja2", "plotly"}, {"torch", "torchvision"}
 # Room → outside packages that it must never import, not even inside a function.
@@ -45,6 +46,7 @@ NEVER = {
     "published": DRAWING | TORCH,
     "figures": TORCH | {"jinja2"},
     "pages": TORCH,
+    "draws": DRAWING,
     "schemes": DRAWING,
     "models": DRAWING,
     "data": DRAWING,

@@ -15,8 +15,8 @@ from kdstats.data import loading
 from kdstats.data.loading import channel_moments
 from kdstats.data.registry import DataCard
 from kdstats.data.sources import LAYOUTS
+from kdstats.data.standard import StandardAugmentation
 from kdstats.errors import MissingError, UsageError
-from kdstats.schemes.standard import StandardAugmentation
 
 
 @pytest.mark.parametrize("name", data.names())

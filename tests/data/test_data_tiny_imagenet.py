@@ -230,12 +230,12 @@ def test_what_is_not_tiny_imagenet(tmp_path, own_cache):
         zipped(source / "val", tmp_path / "v.zip", top="x/"),
         tarred(source / "val", tmp_path / "v.tar", top="x/"),
     ):
-        with pytest.raises(MissingError, match=rf"no train/ in {path}:; it is not Tiny ImageNet"):
+        with pytest.raises(MissingError, match=rf"no train/ in {path}; it is not Tiny ImageNet"):
             data.load("tiny-imagenet", "train", path)
     (tmp_path / "two" / "one").mkdir(parents=True)
     shutil.copytree(source, tmp_path / "two" / "a")
     shutil.copytree(source, tmp_path / "two" / "b")
-    with pytest.raises(MissingError, match="two.zip: holds a and b, each with a train/; name one"):
+    with pytest.raises(MissingError, match="two.zip holds a and b, each with a train/; name one"):
         data.load("tiny-imagenet", "train", zipped(tmp_path / "two", tmp_path / "two.zip", top=""))
 
 

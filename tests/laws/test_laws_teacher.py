@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kdstats import data, schemes, t_stddev
-from kdstats.schemes.keys import generator
-from kdstats.schemes.standard import StandardAugmentation
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import generator
 from kdstats.teacher.network import Network
 from kdstats.teacher.probe import Probe
 

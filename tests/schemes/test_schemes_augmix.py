@@ -8,9 +8,9 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import v2
 
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
-from kdstats.schemes.keys import generator
 from kdstats.schemes.policy.augmix import AugMix, dirichlet
 from kdstats.schemes.policy.operations import OPERATIONS
 

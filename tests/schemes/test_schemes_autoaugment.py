@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from kdstats.draws.keys import generator, uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes import Draw, PixelSpace
-from kdstats.schemes.keys import generator, uniforms
 from kdstats.schemes.policy.autoaugment import BINS, POLICIES, AutoAugment
 from kdstats.schemes.policy.operations import OPERATIONS, SIGNED, Ranges, scales
 

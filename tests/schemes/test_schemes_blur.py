@@ -11,10 +11,10 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes import PixelSpace, pieces
 from kdstats.schemes.colour.blur import GaussianBlur, gaussian
-from kdstats.schemes.keys import generator
 
 MANY = 40_000
 SHAPES = [(1, 3, 8, 8), (7, 3, 32, 32), (5, 1, 9, 14), (3, 1, 4, 40), (2, 3, 64, 64), (2, 3, 224, 224)]

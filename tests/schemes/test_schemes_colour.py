@@ -12,10 +12,10 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes import PixelSpace, Scheme, pieces
 from kdstats.schemes.colour.jitter import ColorJitter, Grayscale, jitter, turn_hue
-from kdstats.schemes.keys import generator
 
 MANY = 40_000
 SPACES = {1: PixelSpace((0.4,), (0.3,)), 3: PixelSpace((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))}

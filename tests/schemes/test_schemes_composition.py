@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes.checks import _network
 from kdstats.schemes.combined.composition import Composition
-from kdstats.schemes.keys import generator
 
 DRAWS = ("batch", "sample")
 

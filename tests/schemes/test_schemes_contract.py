@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import CheckError, UsageError
 from kdstats.schemes import AugmentedBatch, PixelSpace, Scheme, checks
 from kdstats.schemes.checks import Situation, check, violations
 from kdstats.schemes.controls import Identity
 from kdstats.schemes.geometric import CropFlip
-from kdstats.schemes.keys import generator
 from kdstats.schemes.mixing.cutmix import CutMix
 from kdstats.schemes.naming.presets import PRESETS
 from kdstats.schemes.naming.resolve import keywords

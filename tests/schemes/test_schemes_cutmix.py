@@ -10,8 +10,8 @@ import torch
 from torchvision.transforms import v2
 
 from kdstats import schemes
+from kdstats.draws.keys import generator, uniforms
 from kdstats.errors import UsageError
-from kdstats.schemes.keys import generator, uniforms
 
 MANY = 40_000
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from kdstats import schemes
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import generator, integers, uniforms
+from kdstats.draws.moves import crop_at, flip_where
 from kdstats.errors import UsageError
 from kdstats.schemes import PixelSpace
-from kdstats.schemes.geometric import crop_at, flip_where
-from kdstats.schemes.keys import generator, integers, uniforms
-from kdstats.schemes.standard import StandardAugmentation
 
 
 def pixels(n: int = 9, channels: int = 3, size: int = 32) -> Tensor:

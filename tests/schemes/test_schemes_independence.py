@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdstats import schemes
-from kdstats.schemes.keys import generator
+from kdstats.draws.keys import generator
 
 MANY = 40_000
 SIZE = 32

@@ -11,9 +11,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes.erasing.masking import Masking
-from kdstats.schemes.keys import generator
 
 SHAPES = [(1, 3, 8, 8), (7, 3, 32, 32), (5, 1, 9, 14), (3, 3, 30, 31), (2, 3, 224, 224)]
 

@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes import AugmentedBatch
-from kdstats.schemes.keys import generator
 from kdstats.schemes.mixing.mixup import beta_quantile
 
 MANY = 40_000

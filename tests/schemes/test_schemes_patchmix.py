@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
-from kdstats.schemes.keys import generator
 
 
 def drawn(

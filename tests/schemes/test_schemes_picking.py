@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes.combined.picking import Pick, entropy
-from kdstats.schemes.keys import generator
 
 
 def teacher(x: Tensor) -> Tensor:

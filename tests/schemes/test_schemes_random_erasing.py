@@ -13,9 +13,9 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import v2
 
+from kdstats.draws.keys import generator, uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes.erasing.random_erasing import ATTEMPTS, RandomErasing
-from kdstats.schemes.keys import generator, uniforms
 
 MANY = 40_000
 SHAPES = [(1, 3, 8, 8), (7, 3, 32, 32), (5, 1, 9, 14), (2, 3, 64, 64), (2, 3, 224, 224)]

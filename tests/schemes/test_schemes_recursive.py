@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdstats import schemes
+from kdstats.draws.keys import generator, uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes import AugmentedBatch, Targets
-from kdstats.schemes.keys import generator, uniforms
 
 N = 5
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
-from kdstats.schemes.keys import generator
 from kdstats.schemes.naming.catalogue import ALIASES
 from kdstats.schemes.naming.presets import PRESETS
 

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from kdstats import schemes
-from kdstats.schemes.keys import generator
+from kdstats.draws.keys import generator
 
 MANY = 40_000
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from kdstats import schemes
+from kdstats.draws.keys import generator
 from kdstats.errors import UsageError
 from kdstats.schemes import Targets
-from kdstats.schemes.keys import generator
 
 
 def batch(name: str, n: int = 6) -> schemes.AugmentedBatch:

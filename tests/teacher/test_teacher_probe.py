@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kdstats import data, schemes
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import view_generator
 from kdstats.errors import CheckError, UsageError
 from kdstats.schemes import PixelSpace
-from kdstats.schemes.keys import view_generator
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.evaluate import evaluate_da, pick_device
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network

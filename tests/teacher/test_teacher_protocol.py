@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from kdstats import data, models, schemes
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.estimators.layout import PoolLayout
 from kdstats.schemes import PixelSpace
-from kdstats.schemes.keys import epoch_order, view_generator
-from kdstats.schemes.standard import StandardAugmentation
 from kdstats.teacher.evaluate import evaluate_da
 from kdstats.teacher.load import shipped_path
 

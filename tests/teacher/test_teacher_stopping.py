@@ -90,7 +90,7 @@ def test_too_few_pools_in_an_epoch_are_refused_before_anything_is_measured():
 
 def test_the_history_is_reset_at_every_epoch():
     from kdstats import data, schemes
-    from kdstats.schemes.standard import StandardAugmentation
+    from kdstats.data.standard import StandardAugmentation
     from kdstats.teacher.load import load_network
     from kdstats.teacher.probe import Probe
 

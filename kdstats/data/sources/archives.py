@@ -98,7 +98,7 @@ class Archive:
             raise MissingError(f"{self.where(file)} cannot be read: {_said(error)}") from None
 
     def where(self, file: str) -> str:
-        return f"{self._path}:{printable(file)}"
+        return f"{self._path}:{printable(file)}" if file else self._path
 
 
 class _Zip:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import Draw
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.pieces import change_where, rows_of
 from kdstats.schemes.ranges import Interval, in_words, interval
 from kdstats.schemes.scheme import Scheme

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import Draw
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.pieces import change_where, rows_of
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import Draw
 from kdstats.schemes.boxes import around, erase
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import Draw
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError, unknown
 from kdstats.schemes.batch import Draw
 from kdstats.schemes.boxes import BOXES, boxes, kept_share, paste
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.mixing.mixup import beta_quantile, check_alpha, lam_rule
 from kdstats.schemes.mixing.partners import batch_partners, check_rule, in_words, sample_partners
 from kdstats.schemes.scheme import Scheme

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError, unknown
 from kdstats.schemes.batch import Draw
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.mixing.partners import batch_partners, check_rule, in_words, matched, sample_partners
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdstats.draws.keys import uniforms
 from kdstats.errors import UsageError, unknown
 from kdstats.schemes.batch import AugmentedBatch, Draw
 from kdstats.schemes.boxes import boxes, kept_share, paste
-from kdstats.schemes.keys import uniforms
 from kdstats.schemes.scheme import Scheme
 from kdstats.schemes.space import PixelSpace
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import integers, uniforms
 from kdstats.errors import UsageError
 from kdstats.schemes.batch import Draw
-from kdstats.schemes.keys import integers, uniforms
 from kdstats.schemes.policy.on_pixels import OnPixels
 from kdstats.schemes.policy.operations import BLENDS, OPERATIONS, Ranges, operate_each, scales, strengths
 from kdstats.schemes.space import PixelSpace

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from kdstats.schemes.keys import epoch_order, generator, integers, sample_uniforms, uniforms, view_generator
+from kdstats.draws.keys import epoch_order, generator, integers, sample_uniforms, uniforms, view_generator
 
 
 def test_sample_uniforms_are_uniform():

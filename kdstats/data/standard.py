@@ -11,9 +11,9 @@ import re
 import torch
 from torch import Tensor
 
+from kdstats.draws.keys import generator, integers, uniforms
+from kdstats.draws.moves import crop_at, flip_where
 from kdstats.errors import UsageError
-from kdstats.schemes.geometric import crop_at, flip_where
-from kdstats.schemes.keys import generator, integers, uniforms
 
 _FORM = re.compile(r"(?:crop(?P<pad>[0-9]+))?(?P<plus>\+)?(?P<flip>flip)?")
 
