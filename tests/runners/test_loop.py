@@ -195,8 +195,8 @@ def test_a_field_that_came_later_leaves_old_digests_alone(world):
 def test_views_are_taught_what_the_targets_say(world, tmp_path):
     """The recorded loss of every view, against its own formula from the weights that the step began with."""
     from kdstats import models, schemes
-    from kdstats.schemes.keys import epoch_order, view_generator
-    from kdstats.schemes.standard import StandardAugmentation
+    from kdstats.data.standard import StandardAugmentation
+    from kdstats.draws.keys import epoch_order, view_generator
 
     train, _, teacher, spec = world
     one = replace(spec.recipe.with_epochs(1), batch_size=330)
