@@ -1,4 +1,4 @@
-"""The study file: TOML in, checked settings out. Unknown keys are answered with the nearest right one."""
+"""The study file: TOML or YAML in, checked settings out. Unknown keys are answered with the nearest right one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdstats import data, models, schemes
+from kdstats.data import Selection
 from kdstats.errors import KdstatsError, MissingError, UsageError, nearest
 from kdstats.records.paths import encode_name
 from runners import recipes
 from runners.recipes import Recipe
 
+_YAML = (".yaml", ".yml")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -27,8 +30,27 @@ class StudySection(_Section):
     name: str = Field(min_length=1, description="name of the study, for titles")
     dataset: str = Field("digits", description="data set, see `kdstats datasets`")
     data: str | None = Field(None, description="folder with its files, where it is not embedded")
+    img_size: Positive | None = Field(None, description="bring every image to this height and width")
+    classes: str | None = Field(None, description="only these: '20' (the first), 'cat,dog' or '@FILE'")
+    per_class: Positive | None = Field(None, description="only so many training images of each class")
+    val_split: float | None = Field(
+        None, gt=0, lt=1, description="share of the training images held out to choose the best epoch"
+    )
 
     _known = field_validator("dataset")(lambda name: data.card(name).name)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _one_text(cls, classes: object) -> object:
+        """``20`` and ``["cat", "dog"]`` are as good as ``"20"`` and ``"cat,dog"``."""
+        if isinstance(classes, int) and not isinstance(classes, bool):
+            return str(classes)
+        return ",".join(map(str, classes)) if isinstance(classes, list) and classes else classes
+
+    @property
+    def selection(self) -> Selection:
+        """The images of the study."""
+        return Selection(self.dataset, self.data, self.img_size, self.classes, self.per_class, self.val_split)
 
 
 class GridSection(_Section):
@@ -125,6 +147,49 @@ class LogSection(_Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="precision on disk")
 
 
+class ExecutorSection(_Section):
+    """``[executor]``: what one run may use, and where; no number depends on it."""
+
+    cpus: Positive = Field(1, description="cores per run (ray, slurm); locally the cores are shared out")
+    gpus: float = Field(
+        0, ge=0, description="GPUs per run (ray, slurm); a fraction lets runs share one (ray)"
+    )
+    attempts: Positive = Field(3, description="attempts per run without progress before it counts as failed")
+    address: str | None = Field(
+        None, description="address of a Ray cluster; default: RAY_ADDRESS, or a local one"
+    )
+    cluster: Literal["slurm", "local"] = Field(
+        "slurm", description="'local': submitit's processes on this machine"
+    )
+    slurm: dict[str, str | int] = Field(
+        default_factory=dict, description="parameters for sbatch: partition, account, timeout_min, mem …"
+    )
+
+
+class ExcludeSection(_Section):
+    """``[[exclude]]``: runs left out of every summary; they stay in ``runs``, marked with the reason."""
+
+    reason: str = Field(min_length=1, description="why; shown in every table")
+    pair: str | None = Field(None, description="teacher/student; all pairs without it")
+    scheme: str | None = Field(None, description="scheme; all schemes without it")
+    seed: int | None = Field(None, description="seed; all seeds without it")
+
+    _pair = field_validator("pair")(
+        lambda pair: pair and "/".join(models.canonical(name) for name in pair.split("/"))
+    )
+    _scheme = field_validator("scheme")(lambda name: name and schemes.record(name).name)
+
+    @model_validator(mode="after")
+    def _says_which(self) -> ExcludeSection:
+        if self.pair is None and self.scheme is None and self.seed is None:
+            raise UsageError("an exclusion names at least one of pair, scheme and seed")
+        return self
+
+    def matches(self, pair: str, scheme: str, seed: int) -> bool:
+        """Whether a run is meant."""
+        return self.pair in (None, pair) and self.scheme in (None, scheme) and self.seed in (None, seed)
+
+
 class ReportSection(_Section):
     """``[report]``: the page at the end."""
 
@@ -143,6 +208,23 @@ class StudyFile(_Section):
     probe: ProbeSection = ProbeSection()
     log: LogSection = LogSection()
     report: ReportSection = ReportSection()
+    executor: ExecutorSection = ExecutorSection()
+    exclude: tuple[ExcludeSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _exclusions_meet_a_run(self) -> StudyFile:
+        for number, rule in enumerate(self.exclude, 1):
+            for kind, value, known in (
+                ("pair", rule.pair, self.grid.pairs),
+                ("scheme", rule.scheme, self.grid.schemes),
+                ("seed", rule.seed, self.grid.seeds),
+            ):
+                if value is not None and value not in known:
+                    raise UsageError(
+                        f"exclusion {number} names {kind} {value!r}, which the grid has not; it has "
+                        + ", ".join(map(str, known))
+                    )
+        return self
 
     @model_validator(mode="after")
     def _teachers_are_used(self) -> StudyFile:
@@ -166,21 +248,22 @@ def read_study(path: Path, overrides: list[str] | None = None) -> StudyFile:
     """Reads and checks a study file.
 
     Args:
-        path: The TOML file.
+        path: The file: TOML, or YAML where the name ends in .yaml or .yml.
         overrides: ``section.key=value`` texts, values in TOML's spelling.
 
     Raises:
-        MissingError: No such file, or not TOML.
+        MissingError: No such file, or neither TOML nor YAML.
         UsageError: Unknown keys or senseless values, all named with their place.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = _parse(path)
     except FileNotFoundError:
         raise MissingError(
             f"no study file at {path.absolute()}. `python -m runners.study init FILE.toml` writes one to start from."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MissingError(f"{path} is not TOML: {error}") from None
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        kind = "YAML" if path.suffix in _YAML else "TOML"
+        raise MissingError(f"{path} is not {kind}: {' '.join(str(error).split())}") from None
     for override in overrides or ():
         _override(raw, override)
     try:
@@ -189,6 +272,17 @@ def read_study(path: Path, overrides: list[str] | None = None) -> StudyFile:
         raise UsageError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
     except KdstatsError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """A mapping from TOML, or from YAML by its suffix (``safe_load``: no tag makes an object or runs code)."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix not in _YAML:
+        return tomllib.loads(text)
+    raw = yaml.safe_load(text)
+    if not isinstance(raw, dict):
+        raise yaml.YAMLError("a study file is a mapping with the keys study and grid")
+    return raw
 
 
 def _override(raw: dict[str, Any], text: str) -> None:

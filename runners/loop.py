@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdstats import models, schemes
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.data.standard import StandardAugmentation
 from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError, UsageError
@@ -31,7 +31,7 @@ from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
 from kdstats.records.writer import write_done, write_json_atomic
-from kdstats.teacher.accuracy import measure
+from kdstats.teacher.accuracy import Accuracy, measure
 from kdstats.teacher.network import Network
 from runners.checkpoint import load_state, save_state
 from runners.objectives.kd import KD
@@ -43,20 +43,46 @@ EpochDone = Callable[[int, int, dict[str, Any]], None]
 
 @dataclass
 class _Best:
-    """The best epoch so far: by accuracy, and apart from it the lowest loss."""
+    """The best epoch so far: by accuracy, and apart from it by loss.
+
+    Attributes:
+        accuracy: Test accuracy in the epoch of the highest accuracy on the images that choose, a fraction.
+        epoch: That epoch, from 1.
+        loss: Test loss in the epoch of the lowest loss on the images that choose, nats.
+        chosen_by: Accuracy and loss on the images that choose: the test images themselves, or those held out.
+    """
 
     accuracy: float = -1.0
     epoch: int = -1
     loss: float = float("inf")
+    chosen_by: tuple[float, float] = (-1.0, float("inf"))
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> _Best:
+        """From a state; older ones knew of test images only."""
+        by = kept.get("chosen_by", (kept["accuracy"], kept["loss"]))
+        return cls(kept["accuracy"], kept["epoch"], kept["loss"], (by[0], by[1]))
+
+    def see(self, epoch: int, test: Accuracy, choosing: Accuracy) -> bool:
+        """Takes note of an epoch; whether it has the highest accuracy so far."""
+        accuracy, loss = self.chosen_by
+        if choosing.loss < loss:
+            self.loss, loss = test.loss, choosing.loss
+        better = choosing.accuracy > accuracy
+        if better:
+            self.accuracy, self.epoch, accuracy = test.accuracy, epoch, choosing.accuracy
+        self.chosen_by = (accuracy, loss)
+        return better
 
 
 def train_student(
     spec: RunSpec,
     paths: RunPaths,
-    train_set: ImageSet,
-    test_set: ImageSet,
+    train_set: LabelledImages,
+    test_set: LabelledImages,
     teacher: Network,
     on_epoch: EpochDone | None = None,
+    validation: LabelledImages | None = None,
 ) -> dict[str, Any]:
     """Trains one student and leaves a complete run directory; continues after the last whole epoch.
 
@@ -67,6 +93,7 @@ def train_student(
         test_set: Test images on the device.
         teacher: The teacher, in evaluation mode.
         on_epoch: Called after each epoch with (epoch from 1, epochs, its metrics).
+        validation: Images that choose the best epoch; the test images do without them, as in the papers.
 
     Returns:
         The outcome: last and best test loss (nats) and accuracy (fractions), seconds.
@@ -74,7 +101,7 @@ def train_student(
     Raises:
         CheckError: The loss became NaN or infinite; epoch, step and samples are named.
     """
-    device = train_set.images.device
+    device = train_set.device
     recipe = spec.recipe
     torch.manual_seed(spec.seed)
     student = models.build(spec.student, train_set.classes, train_set.img_size, train_set.channels)
@@ -96,7 +123,7 @@ def train_student(
     if state is not None:
         student.load_state_dict(state["student"])
         optimiser.load_state_dict(state["optimiser"])
-        best, first, spent = _Best(**state["best"]), state["epoch"], state["seconds"]
+        best, first, spent = _Best.of(state["best"]), state["epoch"], state["seconds"]
         scheme.load_state_dict(state.get("scheme", {}))
         on_views.load_state_dict(state.get("targets", {}))
 
@@ -124,13 +151,11 @@ def train_student(
             student.train()
             scheme.reset()
             on_views.reset()
-            order = epoch_order(spec.seed, epoch, len(train_set)).to(device)
+            order = epoch_order(spec.seed, epoch, len(train_set))
             total = torch.zeros((), device=device)
-            for step in range(steps):
-                rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                ids, labels = train_set.sample_id[rows], train_set.labels[rows]
-                x = train_set.normalise(base.apply(train_set.images[rows], ids, spec.seed, epoch))
-                x = x.to(memory_format=torch.channels_last)
+            batches = train_set.batches(torch.split(order, recipe.batch_size), base, spec.seed, epoch)
+            for step, (pixels, labels, ids) in enumerate(batches):
+                x = train_set.normalise(pixels).to(memory_format=torch.channels_last)
                 teacher_x = teacher.logits(x)
                 view = scheme.apply(
                     x,
@@ -154,7 +179,7 @@ def train_student(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-                total += loss.detach() * len(rows)
+                total += loss.detach() * len(labels)
                 recorder.add(
                     step=step,
                     sample_id=ids,
@@ -181,9 +206,8 @@ def train_student(
             result = measure(student, test_set)
             seconds = time.perf_counter() - began
             spent += seconds
-            best.loss = min(best.loss, result.loss)
-            if result.accuracy > best.accuracy:
-                best.accuracy, best.epoch = result.accuracy, epoch + 1
+            held = None if validation is None else measure(student, validation)
+            if best.see(epoch + 1, result, held or result):
                 models.save_weights(student, paths.best, {"arch": spec.student, "dataset": spec.dataset})
             line = {
                 "epoch": epoch + 1,
@@ -191,6 +215,7 @@ def train_student(
                 "train_loss": train_loss,
                 "test_loss": result.loss,
                 "test_acc": result.accuracy,
+                **({} if held is None else {"val_loss": held.loss, "val_acc": held.accuracy}),
                 "seconds": round(seconds, 3),
             }
             with paths.metrics.open("a", encoding="utf-8") as stream:
@@ -207,7 +232,7 @@ def train_student(
                     "optimiser": optimiser.state_dict(),
                     "scheme": scheme.state_dict(),
                     "targets": on_views.state_dict(),
-                    "best": vars(best),
+                    "best": {**vars(best), "chosen_by": list(best.chosen_by)},
                     "epoch": epoch + 1,
                     "seconds": spent,
                 },
@@ -222,6 +247,7 @@ def train_student(
         "test_loss_best": best.loss,
         "acc_best": best.accuracy,
         "epoch_best": best.epoch,
+        "best_chosen_by": "test images" if validation is None else "validation images",
         "epochs": recipe.epochs,
         "seconds": spent,
     }

@@ -8,8 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kdstats.data import Selection
 from kdstats.records.paths import RunPaths
 from runners.recipes import Recipe
+
+# Fields that came after the first runs, with their defaults.
+_LATER: dict[str, Any] = {
+    "targets": "teacher",
+    "img_size": None,
+    "classes": None,
+    "per_class": None,
+    "val_split": None,
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,11 @@ class RunSpec:
         targets: What the views are taught, see :data:`kdstats.schemes.TARGETS`.
         log_every: Record the samples of every k-th epoch.
         log_dtype: ``float32`` or ``float16`` on disk.
+        img_size: Height and width that images are brought to; None leaves them.
+        classes: Only these, see :class:`kdstats.data.Selection`; None for all.
+        per_class: So many training images of each class; None for all.
+        val_split: Share of the training images that is held out to choose the best epoch; None chooses it by test
+            images.
     """
 
     dataset: str
@@ -55,6 +70,15 @@ class RunSpec:
     targets: str = "teacher"
     log_every: int = 1
     log_dtype: str = "float32"
+    img_size: int | None = None
+    classes: str | None = None
+    per_class: int | None = None
+    val_split: float | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """The images."""
+        return Selection(self.dataset, self.data, self.img_size, self.classes, self.per_class, self.val_split)
 
     def resolved(self) -> dict[str, Any]:
         """The fields that decide the numbers, as plain JSON.
@@ -64,7 +88,7 @@ class RunSpec:
         fields = asdict(self)
         for place in ("data", "teacher_weights"):
             del fields[place]
-        return {k: v for k, v in fields.items() if (k, v) != ("targets", "teacher")}
+        return {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
 
     @property
     def digest(self) -> str:

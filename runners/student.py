@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kdstats import data, models, schemes
+from kdstats import models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
-from kdstats.data import ImageSet
+from kdstats.data import Selection, Splits
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done
 from kdstats.teacher.evaluate import pick_device
@@ -23,17 +23,18 @@ from kdstats.teacher.network import Network
 from runners import recipes
 from runners.loop import EpochDone, train_student
 from runners.run_spec import RunSpec
+from runners.selection_flags import add_selection, selection_of
 
 
 @functools.lru_cache(maxsize=4)
-def _images(dataset: str, split: str, path: str | None, device: str) -> ImageSet:
+def _images(selection: Selection, device: str) -> Splits:
     """A worker runs many students on the same data; it is read once."""
-    return data.load(dataset, split, path).to(pick_device(device))
+    return selection.splits().to(pick_device(device))
 
 
 @functools.lru_cache(maxsize=4)
-def _teacher(weights: str, arch: str, dataset: str, path: str | None, device: str) -> Network:
-    return load_network(weights, arch, _images(dataset, "train", path, device), pick_device(device))
+def _teacher(weights: str, arch: str, selection: Selection, device: str) -> Network:
+    return load_network(weights, arch, _images(selection, device).train, pick_device(device))
 
 
 def run_spec(
@@ -43,9 +44,9 @@ def run_spec(
     if is_complete(paths):
         outcome: dict[str, Any] = read_done(paths)["extra"]["outcome"]
         return outcome
-    train_set, test_set = (_images(spec.dataset, split, spec.data, device) for split in ("train", "test"))
-    teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.dataset, spec.data, device)
-    return train_student(spec, paths, train_set, test_set, teacher, on_epoch)
+    teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
+    images = _images(spec.selection, device)
+    return train_student(spec, paths, images.train, images.test, teacher, on_epoch, images.validation)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--student", default="lenet8", help="student network (default: lenet8)")
     parser.add_argument("--dataset", default="digits", help="data set (default: digits)")
     parser.add_argument("--data", type=Path, help="folder with its files, where it is not embedded")
+    add_selection(parser)
     parser.add_argument(
         "--teacher", type=Path, help="teacher's weights; the shipped digits teacher by default"
     )
@@ -78,13 +80,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     keep_pages()
     args.student = models.canonical(args.student)
-    path = None if args.data is None else str(args.data)
-    train_set = _images(args.dataset, "train", path, args.device)
+    selection = selection_of(args)
+    train_set = _images(selection, args.device).train
     teacher = load_network(args.teacher, args.arch, train_set, pick_device(args.device))
     recipe = recipes.get(args.recipe or ("digits" if args.dataset == "digits" else "cifar-short"))
     spec = RunSpec(
         dataset=args.dataset,
-        data=path,
+        data=selection.path,
         dataset_sha256=train_set.digest,
         teacher=teacher.arch,
         teacher_weights=teacher.source,
@@ -99,6 +101,10 @@ def main(argv: list[str] | None = None) -> int:
         gamma=args.gamma,
         alpha=args.alpha,
         targets=args.targets,
+        img_size=selection.img_size,
+        classes=selection.classes,
+        per_class=selection.per_class,
+        val_split=selection.val_split,
     )
     paths = spec.paths(args.out)
     outcome = run_spec(spec, paths, args.device, _say)

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from kdstats import data, models
+from kdstats import models
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.data.standard import StandardAugmentation
 from kdstats.draws.keys import epoch_order
 from kdstats.errors import CheckError, UsageError
@@ -30,12 +30,13 @@ from kdstats.teacher.accuracy import Accuracy, measure
 from runners import recipes
 from runners.checkpoint import load_state, save_state
 from runners.recipes import Recipe
+from runners.selection_flags import add_selection, selection_of
 
 SCHEMA = "kdstats/teacher/1"
 
 
 def train(
-    arch: str, train_set: ImageSet, test_set: ImageSet, recipe: Recipe, seed: int, out: Path
+    arch: str, train_set: LabelledImages, test_set: LabelledImages, recipe: Recipe, seed: int, out: Path
 ) -> dict[str, Any]:
     """Trains ``arch`` and writes ``out`` (safetensors) and ``out`` with the suffix ``.json`` (the card).
 
@@ -68,19 +69,18 @@ def train(
         model.train()
         order = epoch_order(seed, epoch, len(train_set))
         total = 0.0
-        for step in range(steps):
-            rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            pixels = base.apply(train_set.images[rows], train_set.sample_id[rows], seed, epoch)
+        batches = train_set.batches(torch.split(order, recipe.batch_size), base, seed, epoch)
+        for step, (pixels, labels, _) in enumerate(batches):
             images = train_set.normalise(pixels).to(memory_format=torch.channels_last)
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr_at(epoch * steps + step, steps)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
                 logits = model(images)
-            loss = F.cross_entropy(logits.float(), train_set.labels[rows])
+            loss = F.cross_entropy(logits.float(), labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            total += float(loss.detach()) * len(rows)
+            total += float(loss.detach()) * len(labels)
         mean_loss = total / len(train_set)
         if not mean_loss < float("inf"):
             raise CheckError(f"the training loss is {mean_loss} in epoch {epoch + 1} of {arch}")
@@ -134,7 +134,7 @@ def check_target(out: Path) -> None:
 
 
 def _card(
-    arch: str, train_set: ImageSet, recipe: Recipe, seed: int, result: Accuracy, seconds: float
+    arch: str, train_set: LabelledImages, recipe: Recipe, seed: int, result: Accuracy, seconds: float
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -168,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runners.teacher", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="digits", help="data set to train on (default: digits)")
     parser.add_argument("--data", type=Path, help="folder with its files, where it is not embedded")
+    add_selection(parser)
     parser.add_argument("--arch", default="resnet8", help="network, by field name (default: resnet8)")
     parser.add_argument("--recipe", default=None, help=f"one of {', '.join(recipes.names())}")
     parser.add_argument("--epochs", type=int, help="another number of epochs; milestones scale with it")
@@ -177,10 +178,14 @@ def main(argv: list[str] | None = None) -> int:
     keep_pages()
     check_target(args.out)
     recipe = recipes.get(args.recipe or ("digits" if args.dataset == "digits" else "cifar-short"))
-    train_set = data.load(args.dataset, "train", args.data)
-    test_set = data.load(args.dataset, "test", args.data)
+    splits = selection_of(args).splits()
     card = train(
-        args.arch, train_set, test_set, recipe.with_epochs(args.epochs).on_this_machine(), args.seed, args.out
+        args.arch,
+        splits.train,
+        splits.test,
+        recipe.with_epochs(args.epochs).on_this_machine(),
+        args.seed,
+        args.out,
     )
     print(
         f"{args.out}: {card['test_accuracy']:.2%} test accuracy, loss {card['test_loss']:.4f}, sha256 {card['sha256']}"

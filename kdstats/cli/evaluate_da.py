@@ -45,8 +45,8 @@ def command(
     ),
     classes: str | None = typer.Option(
         None,
-        help="Only these classes: a number (the first ones), or names or indices separated by commas. [default: all]",
-        metavar="N|LIST",
+        help="Only these classes: a number (the first), names or indices separated by commas, or @FILE. [default: all]",
+        metavar="N|LIST|@FILE",
         show_default=False,
     ),
     per_class: int | None = typer.Option(
@@ -55,6 +55,9 @@ def command(
         help="Only so many training images of each class. [default: all]",
         metavar="N",
         show_default=False,
+    ),
+    split: str = typer.Option(
+        "train", help="Whose images are augmented: train (as published) or test.", metavar="NAME"
     ),
     teacher: str | None = typer.Option(
         None,
@@ -153,6 +156,7 @@ def command(
         img_size=img_size,
         classes=classes,
         per_class=per_class,
+        split=split,
         teacher=teacher,
         arch=arch,
         student=student,
@@ -208,6 +212,7 @@ def _measure(request: Request) -> Evaluation:
             img_size=request.img_size,
             classes=request.classes,
             per_class=request.per_class,
+            split=request.split,
             teacher=request.teacher,
             arch=request.arch,
             student=request.student,
@@ -236,6 +241,7 @@ class Request:
     img_size: int | None
     classes: str | None
     per_class: int | None
+    split: str
     teacher: str | None
     arch: str | None
     student: str | None
@@ -316,6 +322,7 @@ class Request:
             "--img-size": self.img_size,
             "--classes": self.classes,
             "--per-class": self.per_class,
+            "--split": self.split if self.split != "train" else None,
             "--teacher": self.teacher,
             "--arch": self.arch,
             "--student": self.student,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kdstats import data, schemes
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import UsageError
 from kdstats.figures.contact_sheet import Cell, contact_sheet
@@ -191,17 +191,22 @@ def sheet_cells(name: str, request: SheetRequest) -> list[Cell]:
 
 
 def view_cells(
-    scheme: Scheme, images: ImageSet, seed: int, teacher: Scorer | None = None, student: Scorer | None = None
+    scheme: Scheme,
+    images: LabelledImages,
+    seed: int,
+    teacher: Scorer | None = None,
+    student: Scorer | None = None,
 ) -> list[Cell]:
     """Eight images of ``images`` and their views under ``scheme``; the third batch of one with a history."""
     order = epoch_order(seed, 0, len(images))
     for step in range(_STEPS if scheme.history else 1):
         chosen = order[step * IMAGES :][:IMAGES] if len(order) >= (step + 1) * IMAGES else order[:IMAGES]
-        x, labels = images.normalise(images.images[chosen]), images.labels[chosen]
+        pixels, labels, ids = next(images.batches([chosen]))
+        x = images.normalise(pixels)
         batch = scheme.apply(
             x,
             labels,
-            images.sample_id[chosen],
+            ids,
             generator=view_generator(seed, scheme.draws, 0, step),
             teacher=teacher,
             student=student,

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kdstats.data.subsets import Classes, choose, class_indices, halve, part_digest
-from kdstats.errors import MissingError, UsageError
+from kdstats.data.labelled import Batch, LabelledImages
+from kdstats.data.standard import StandardAugmentation
+from kdstats.errors import MissingError
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images, labels and everything that belongs to them.
+@dataclass(frozen=True, kw_only=True)
+class ImageSet(LabelledImages):
+    """A split whose images are all in memory, on the device that trains or measures.
 
     Attributes:
-        name: Data set name, for example ``cifar100``.
-        split: ``train`` or ``test``.
         images: ``[N, channels, H, W]`` uint8.
-        labels: ``[N]`` int64, class indices.
-        sample_id: ``[N]`` int64, a stable id per image (its position in the source). Parts keep the ids of the whole.
-        class_names: C names, in the order of the indices.
-        mean: Per-channel mean of the training images, in units of 1/255 grey levels (fractions of one).
-        std: Per-channel standard deviation, likewise. Parts keep the constants of the whole.
-        base: Name of the data set's standard augmentation (see :mod:`kdstats.data.standard`).
-        digest: sha256 of the source, hexadecimal; that of a part is derived from it and from what was chosen.
-        notes: What is unlike the full data set, one sentence each, for people.
     """
 
-    name: str
-    split: str
     images: Tensor
-    labels: Tensor
-    sample_id: Tensor
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    base: str
-    digest: str
-    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -56,18 +35,7 @@ class ImageSet:
             raise MissingError(
                 f"{where}: {n} images, {len(self.labels)} labels, {len(self.sample_id)} sample ids"
             )
-        if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.class_names):
-            raise MissingError(f"{where}: a label lies outside 0…{len(self.class_names) - 1}")
-        if len(self.mean) != self.images.shape[1] or len(self.std) != self.images.shape[1]:
-            raise MissingError(f"{where}: {len(self.mean)} means for {self.images.shape[1]} channels")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes C."""
-        return len(self.class_names)
+        super().__post_init__()
 
     @property
     def channels(self) -> int:
@@ -79,7 +47,7 @@ class ImageSet:
         """Height (and width) of an image in pixels."""
         return int(self.images.shape[2])
 
-    def to(self, device: str | torch.device) -> ImageSet:
+    def to(self, device: str | torch.device) -> Self:
         """The same set with its tensors on ``device``."""
         return replace(
             self,
@@ -88,96 +56,31 @@ class ImageSet:
             sample_id=self.sample_id.to(device),
         )
 
-    def rows(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self, at: Tensor) -> Batch:
         """Images, labels and sample ids at the positions ``at`` (``[B]`` int64, on the set's device).
 
         A batch by ``images[at]`` is the same and takes 15 times as long for uint8 on a CPU.
         """
-        return (
+        return Batch(
             self.images.index_select(0, at),
             self.labels.index_select(0, at),
             self.sample_id.index_select(0, at),
         )
 
-    def head(self, n: int) -> ImageSet:
-        """The first ``n`` images, all classes kept in name.
+    def batches(
+        self,
+        positions: Iterable[Tensor],
+        base: StandardAugmentation | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> Iterator[Batch]:
+        """See :meth:`LabelledImages.batches`."""
+        for at in positions:
+            found = self.rows(at.to(self.device))
+            if base is None:
+                yield found
+            else:
+                yield found._replace(images=base.apply(found.images, found.sample_id, seed, epoch))
 
-        CIFAR and digits are shuffled at the source. Sources of one folder per class are not: :meth:`take` with
-        ``per_class`` keeps their classes equal.
-        """
-        if not 0 < n <= len(self):
-            raise UsageError(f"{self.name} {self.split} holds {len(self)} images; {n} were asked for")
-        return self._part(np.arange(n), range(self.classes), f"the first {n} of {len(self)} images")
-
-    def take(self, classes: Classes | None = None, per_class: int | None = None, seed: int = 0) -> ImageSet:
-        """The images of some classes, and of each class some images.
-
-        Labels are renumbered 0…N−1 in the order of the old indices; images keep their order and their ids.
-
-        Args:
-            classes: A number N for the first N classes, or names or indices; None for all.
-            per_class: So many of each class, the same for the same seed whatever the other classes; None for all.
-            seed: Of the choice of images, 0 or more.
-
-        Raises:
-            UsageError: Unknown classes, or fewer images than were asked for.
-        """
-        labels, ids = self._arrays()
-        indices = class_indices(classes, self.class_names)
-        chosen = choose(labels, ids, self.class_names, indices, per_class, seed)
-        said = []
-        if len(indices) < self.classes:
-            said.append(f"{len(indices)} of {self.classes} classes")
-        if per_class is not None:
-            said.append(f"{per_class} images per class (seed {seed})")
-        return self._part(chosen, indices, ", ".join(said))
-
-    def divide(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-        """Two sets without a common image: ``fraction`` of every class, and the rest.
-
-        Raises:
-            UsageError: ``fraction`` outside of (0, 1), or a class of a single image.
-        """
-        labels, ids = self._arrays()
-        first = halve(labels, ids, self.class_names, fraction, seed)
-        every = range(self.classes)
-        return (
-            self._part(np.flatnonzero(first), every, f"{fraction:g} of each class (seed {seed})"),
-            self._part(
-                np.flatnonzero(~first), every, f"the rest without {fraction:g} of each class (seed {seed})"
-            ),
-        )
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 ``[B, channels, H, W]`` → float32, zero mean and unit deviation per channel."""
-        mean, std = (_channels(values, images.device) for values in (self.mean, self.std))
-        return images.float().div_(255.0).sub_(mean).div_(std)
-
-    def _arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return self.labels.cpu().numpy(), self.sample_id.cpu().numpy()
-
-    def _part(self, chosen: NDArray[np.int64], indices: Sequence[int], note: str) -> ImageSet:
-        """The images at the positions ``chosen``; all of them with all classes are the set itself."""
-        if len(chosen) == len(self) and len(indices) == self.classes:
-            return self
-        if len(chosen) == 0:
-            raise UsageError(f"{self.name} {self.split}: the chosen classes have no images")
-        images, labels, ids = self.rows(torch.from_numpy(chosen).to(self.images.device))
-        renumbered = torch.full((self.classes,), -1, dtype=torch.int64, device=self.labels.device)
-        renumbered[list(indices)] = torch.arange(len(indices), device=self.labels.device)
-        return replace(
-            self,
-            images=images,
-            labels=renumbered[labels],
-            sample_id=ids,
-            class_names=tuple(self.class_names[i] for i in indices),
-            digest=part_digest(self.digest, indices, ids.cpu().numpy()),
-            notes=(*self.notes, note),
-        )
-
-
-# A batch of small images takes as long as making a handful of tensors, so these are made once.
-@lru_cache(maxsize=64)
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # kept for calls outside of it too
-        return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    def _chosen(self, at: Tensor) -> dict[str, Any]:
+        return {"images": self.images.index_select(0, at)}

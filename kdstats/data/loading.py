@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from kdstats.data import digits
 from kdstats.data.cache import Entry, cached, cached_facts
 from kdstats.data.imageset import ImageSet
+from kdstats.data.labelled import LabelledImages
 from kdstats.data.registry import DataCard, card
 from kdstats.data.shelf import entry_name
 from kdstats.data.sources import LAYOUTS, Layout, Opened, Wanted
+from kdstats.data.sources.class_folders import find
 from kdstats.data.sources.decoding import resize_all
 from kdstats.data.sources.pixels import check_img_size
-from kdstats.data.sources.trees import ARCHIVES, printable
+from kdstats.data.sources.trees import ARCHIVES, Folder, printable
+from kdstats.data.stream import ImageStream
 from kdstats.data.subsets import resized_digest
 from kdstats.errors import KdstatsError, MissingError, UsageError, unknown
 
@@ -32,8 +35,8 @@ _FORMAT = 2
 
 def load(
     name: str, split: str = "train", path: str | Path | None = None, img_size: int | None = None
-) -> ImageSet:
-    """Reads one split of a data set into memory as uint8.
+) -> LabelledImages:
+    """Reads one split of a data set: into memory as uint8, or as a stream where it is a large one (ImageNet).
 
     Args:
         name: See :func:`kdstats.data.names`; hyphens, underscores and capitals do not matter.
@@ -59,6 +62,9 @@ def load(
         return _resized(digits.load(found, split), size)
     try:
         where = _place(found, None if path is None else Path(path))
+        if found.streams:
+            _layout(found, where)  # names what is missing
+            return _streamed(found, split, where, size or found.img_size or 224)
         return _from_files(found, _layout(found, where), split, where, size)
     except KdstatsError:
         raise
@@ -156,6 +162,54 @@ def _from_files(found: DataCard, layout: Layout, split: str, path: Path, size: i
         digest=facts["digest"],
         notes=tuple(facts["notes"]),
     )
+
+
+def _streamed(found: DataCard, split: str, path: Path, size: int) -> ImageStream:
+    """A listed split; the side before the centre cut keeps its proportion to the card's image size."""
+    tree = Folder(path)
+    only = None if found.class_list is None else _class_list(found, path)
+    wanted = Wanted(found.name, split, None if only else found.classes, how=found.how, only=only)
+    listing = find(tree, wanted)
+    usual, shorter = found.img_size or size, found.shorter or size
+    return ImageStream.of(
+        tree,
+        listing,
+        name=found.name,
+        split=split,
+        mean=found.mean or (),
+        std=found.std or (),
+        base=found.base or "none",
+        size=size,
+        shorter=round(size * shorter / usual),
+        notes=listing.notes,
+    )
+
+
+def _class_list(found: DataCard, path: Path) -> tuple[str, ...] | None:
+    """The classes named in the list beside the images; None where the folder holds just these classes.
+
+    Raises:
+        MissingError: No list and other classes than wanted, or a list of another length or with a repeated name.
+    """
+    file = path / str(found.class_list)
+    if not file.is_file():
+        there = Folder(path / "train").folders("")
+        if len(there) == found.classes:
+            return None
+        raise MissingError(
+            f"{printable(file)} is missing and {printable(path / 'train')} holds {len(there)} class folders; "
+            f"{found.how}"
+        )
+    try:
+        words = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise MissingError(f"{printable(file)} is not a list of class folders in UTF-8") from None
+    if len(words) != found.classes or len(set(words)) != len(words):
+        raise MissingError(
+            f"{printable(file)} names {len(set(words))} different classes in {len(words)} lines; {found.name} has "
+            f"{found.classes}"
+        )
+    return tuple(words)
 
 
 def _wanted(found: DataCard, split: str, size: int | None, constants: _Constants | None) -> Wanted:

@@ -24,6 +24,9 @@ class DataCard:
         constants: Where mean and std come from.
         how: What to do to get it, a sentence for people without the files.
         partial: Whether a part of the classes is admitted: then those that are found count.
+        shorter: For sets that are read batch by batch instead of being held in memory: the shorter side that an image
+            is brought to before its centre is cut for testing; None for the others.
+        class_list: Name of a file beside the images with the classes that belong to it, one a line; None for all.
     """
 
     name: str
@@ -38,6 +41,13 @@ class DataCard:
     constants: str
     how: str
     partial: bool = False
+    shorter: int | None = None
+    class_list: str | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether images stay in their files and are decoded batch by batch."""
+        return self.shorter is not None
 
     @property
     def needs_path(self) -> bool:
@@ -46,6 +56,10 @@ class DataCard:
 
 
 _FOUND = "computed over all training images in float64, kept with the decoded images"
+_IMAGENET = (
+    "Get ILSVRC 2012 from image-net.org (an account is needed), unpack it to train/<class>/*.JPEG and "
+    "val/<class>/*.JPEG as torchvision does, and name the folder that holds both with --data FOLDER."
+)
 _CARDS = {
     card.name: card
     for card in (
@@ -107,6 +121,36 @@ _CARDS = {
             partial=True,
         ),
         DataCard(
+            "imagenet",
+            source="ImageNet-1K (ILSVRC 2012): about 1.28 million / 50,000 photographs, read batch by batch",
+            layouts=("class_folders",),
+            classes=1000,
+            channels=3,
+            img_size=224,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            base="resizedcrop+flip",
+            constants="torchvision's for ImageNet",
+            how=_IMAGENET,
+            shorter=256,
+        ),
+        DataCard(
+            "imagenet100",
+            source="100 classes of ImageNet-1K, those of a list: about 128,000 / 5,000 photographs, read batch by batch",
+            layouts=("class_folders",),
+            classes=100,
+            channels=3,
+            img_size=224,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            base="resizedcrop+flip",
+            constants="torchvision's for ImageNet",
+            how=_IMAGENET
+            + " Put the names of the 100 class folders, one a line, into imagenet100.txt beside train/.",
+            shorter=256,
+            class_list="imagenet100.txt",
+        ),
+        DataCard(
             "imagefolder",
             source="your own images, one folder per class",
             layouts=("class_folders",),
@@ -146,6 +190,8 @@ _ALIASES = {
     "tinyimagenet200": "tiny-imagenet",
     "imagefolders": "imagefolder",
     "hubparquet": "parquet",
+    "imagenet1k": "imagenet",
+    "ilsvrc2012": "imagenet",
 }
 
 

@@ -10,24 +10,47 @@ import hashlib
 import json
 import operator
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.errors import UsageError, unknown
+from kdstats.errors import MissingError, UsageError, unknown
 
 Classes = int | Sequence[int | str]
 _TAKE, _SPLIT = 0x74616B65, 0x73706C69
 
 
 def parse_classes(text: str) -> Classes:
-    """What a command line or a study file says: ``20`` for the first twenty, ``cat,dog`` or ``3,7`` for these."""
+    """What a command line or a study file says.
+
+    ``20`` for the first twenty; ``cat,dog`` or ``3,7`` for these; ``@FILE`` for those named in a file, one a line
+    (what follows the first word of a line is a comment).
+
+    Raises:
+        UsageError: An empty name between commas.
+        MissingError: No such file, or no names in it.
+    """
+    if text.startswith("@"):
+        return _listed(Path(text[1:]))
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and parts[0].isdecimal():
         return int(parts[0])
     if not all(parts):
         raise UsageError(f"classes are a number or names separated by commas, not {text!r}")
     return parts
+
+
+def _listed(file: Path) -> list[int | str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise MissingError(f"the list of classes {file} cannot be read: {said}") from None
+    names: list[int | str] = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise MissingError(f"the list of classes {file} is empty")
+    return names
 
 
 def class_indices(classes: Classes | None, names: Sequence[str]) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.data.cache import cache_folder
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.teacher.network import Network
@@ -27,7 +27,7 @@ class Accuracy:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, images: ImageSet, batch_size: int = 500) -> Accuracy:
+def measure(model: nn.Module, images: LabelledImages, batch_size: int = 500) -> Accuracy:
     """Loss and accuracy in evaluation mode and float32; the model's mode is put back afterwards.
 
     Args:
@@ -38,16 +38,15 @@ def measure(model: nn.Module, images: ImageSet, batch_size: int = 500) -> Accura
     was_training = model.training
     model.eval()
     loss, correct = 0.0, 0
-    for start in range(0, len(images), batch_size):
-        labels = images.labels[start : start + batch_size]
-        logits = model(images.normalise(images.images[start : start + batch_size])).float()
+    for pixels, labels, _ in images.in_order(batch_size):
+        logits = model(images.normalise(pixels)).float()
         loss += float(F.cross_entropy(logits, labels, reduction="sum").double())
         correct += int((logits.argmax(1) == labels).sum())
     model.train(was_training)
     return Accuracy(loss / len(images), correct / len(images), len(images))
 
 
-def remembered(network: Network, images: ImageSet) -> Accuracy:
+def remembered(network: Network, images: LabelledImages) -> Accuracy:
     """As :func:`measure`, kept under the cache folder by the hashes of weights and data.
 
     A network from a factory is measured every time: its code can change while its weights do not.

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from kdstats import models
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.errors import MissingError, UsageError, unknown
 
 _FACTORY = re.compile(r"(?!torchvision:|timm:|hf-hub:)[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -24,7 +24,7 @@ def is_factory(text: str) -> bool:
     return _FACTORY.fullmatch(text) is not None and not Path(text).exists()
 
 
-def build(arch: str, images: ImageSet) -> nn.Module:
+def build(arch: str, images: LabelledImages) -> nn.Module:
     """A freshly made network for the classes, channels and size of ``images``, without trained weights.
 
     Args:
@@ -46,7 +46,7 @@ def build(arch: str, images: ImageSet) -> nn.Module:
     return models.build(arch, images.classes, images.img_size, images.channels)
 
 
-def torchvision_model(name: str, images: ImageSet) -> nn.Module:
+def torchvision_model(name: str, images: LabelledImages) -> nn.Module:
     """``torchvision.models.NAME`` for the classes of ``images``, untrained."""
     from torchvision import models as theirs
 
@@ -68,7 +68,7 @@ def timm_library() -> Any:
         raise MissingError("timm: networks need the library timm: pip install 'kdstats[timm]'") from None
 
 
-def _timm(name: str, images: ImageSet) -> nn.Module:
+def _timm(name: str, images: LabelledImages) -> nn.Module:
     timm = timm_library()
     if name not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
@@ -78,7 +78,7 @@ def _timm(name: str, images: ImageSet) -> nn.Module:
     return network
 
 
-def from_factory(text: str, images: ImageSet) -> nn.Module:
+def from_factory(text: str, images: LabelledImages) -> nn.Module:
     """What the user's ``package.module:factory`` returns; the current folder is searched too.
 
     This imports and runs the module that was named, which is what naming it asks for.

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from kdstats import data, schemes
+from kdstats import schemes
 from kdstats.allocator import keep_pages
-from kdstats.data import ImageSet
+from kdstats.data import Batch, LabelledImages, Selection
 from kdstats.data.standard import StandardAugmentation
-from kdstats.data.subsets import parse_classes
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.efficient import OriginalsMoments
 from kdstats.estimators.intervals import check_confidence
@@ -30,6 +28,7 @@ from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
 from kdstats.teacher.probe import Probe
 
+SPLITS = ("train", "test")
 PROTOCOLS = ("efficient", "wang2022")
 EPOCHS = 10
 BATCHES_PER_POOL = 5
@@ -66,6 +65,7 @@ def evaluate_da(
     img_size: int | None = None,
     classes: str | None = None,
     per_class: int | None = None,
+    split: str = "train",
     teacher: str | Path | None = None,
     arch: str | None = None,
     student: str | Path | None = None,
@@ -91,6 +91,7 @@ def evaluate_da(
         img_size: Brings every image to this size: shorter side first, then the centre.
         classes: Only these classes: a number (the first ones) or names or indices, separated by commas.
         per_class: Only so many training images of each class.
+        split: Whose images are augmented: ``train`` (as published) or ``test``, which the teacher has not seen.
         teacher: A weights file, ``torchvision:NAME``, ``timm:NAME``, ``hf-hub:…`` or ``package.module:factory``, see
             :func:`kdstats.teacher.load.load_network`; None for the digits teacher that ships with kdstats.
         arch: Its architecture, unless a card beside the file says so.
@@ -128,27 +129,25 @@ def evaluate_da(
         raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
     if seed < 0:
         raise UsageError(f"a seed is 0 or more, not {seed}")
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
     names, named, broken = _names(scheme, all_schemes)
     granularity = schemes.common_draws(names, draws)
     keep_pages()
     where = pick_device(device)
-    chosen = None if classes is None else parse_classes(classes)
-
-    def split(which: str) -> ImageSet:
-        images = data.load(dataset, which, data_path, img_size)
-        few = per_class if which == "train" else None
-        return images if chosen is None and few is None else images.take(chosen, few)
-
-    train = split("train").to(where)
+    selection = Selection(
+        dataset, None if data_path is None else str(data_path), img_size, classes, per_class
+    )
+    train = (selection.train() if split == "train" else selection.test()).to(where)
     if len(train) < batch_size * BATCHES_PER_POOL:
         raise UsageError(
-            f"{dataset} has {len(train)} training images, fewer than one pool of {BATCHES_PER_POOL} batches of "
+            f"{dataset} has {len(train)} {split} images, fewer than one pool of {BATCHES_PER_POOL} batches of "
             f"{batch_size}; choose a smaller --batch-size"
         )
     with _fitting_threads(train):
         network = load_network(teacher, arch, train, where)
         pupil = load_network(student, student_arch, train, where, "student") if student is not None else None
-        accuracy = _checked_accuracy(network, split("test").to(where))
+        accuracy = _checked_accuracy(network, selection.test().to(where))
         wanted, skipped = _runnable(names, named, pupil)
         skipped |= broken
         space = schemes.PixelSpace(train.mean, train.std)
@@ -195,13 +194,13 @@ def evaluate_da(
 
 
 @contextmanager
-def _fitting_threads(images: ImageSet) -> Iterator[None]:
+def _fitting_threads(images: LabelledImages) -> Iterator[None]:
     """One thread for tiny images on the CPU, for the time of the block.
 
     Two gain nothing on 8x8 images (2.0 against 2.5 ms a batch) and fight each other on a busy machine.
     """
     before = torch.get_num_threads()
-    if images.images.device.type == "cpu" and images.img_size <= 16:
+    if images.device.type == "cpu" and images.img_size <= 16:
         torch.set_num_threads(1)
     try:
         yield
@@ -267,7 +266,7 @@ def _check_history(running: Mapping[str, Scheme], images: int, batch_size: int) 
             )
 
 
-def _checked_accuracy(network: Network, test: ImageSet) -> Accuracy:
+def _checked_accuracy(network: Network, test: LabelledImages) -> Accuracy:
     accuracy = remembered(network, test)
     if not np.isfinite(accuracy.loss):
         raise MissingError(
@@ -342,7 +341,7 @@ def _control_pays(probe: Probe, targets: Mapping[str, int], images: int) -> bool
 
 def _advance(
     probe: Probe,
-    batches: Iterator[tuple[int, int, Tensor]],
+    batches: Iterator[tuple[int, int, Batch]],
     target: int,
     status: Status,
     progress: Progress | None,

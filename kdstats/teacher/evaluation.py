@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.estimators.comparison import Comparison, compare, probability_lowest
 from kdstats.estimators.components import Components
 from kdstats.estimators.covariance import CovarianceEstimate, ce_covariance
@@ -160,7 +160,7 @@ class Evaluation:
     """
 
     setting: Setting
-    images: ImageSet
+    images: LabelledImages
     teacher: Network
     accuracy: Accuracy
     student: Network | None

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kdstats import models
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.errors import MissingError, UsageError
 from kdstats.models.infer import infer
 from kdstats.provenance import sha256_file
@@ -49,7 +49,7 @@ def is_file_source(source: str | Path) -> bool:
 def load_network(
     source: str | Path | None,
     arch: str | None,
-    images: ImageSet,
+    images: LabelledImages,
     device: torch.device,
     role: str = "teacher",
 ) -> Network:
@@ -112,7 +112,7 @@ class _Found:
     inferred: bool = False
 
 
-def _from_file(path: Path, arch: str | None, images: ImageSet, role: str) -> _Found:
+def _from_file(path: Path, arch: str | None, images: LabelledImages, role: str) -> _Found:
     if not path.is_file():
         raise MissingError(
             f"no {role} at {path.absolute()}. `python -m runners.teacher --dataset {images.name} --out {path}` "
@@ -134,11 +134,11 @@ def _from_file(path: Path, arch: str | None, images: ImageSet, role: str) -> _Fo
     return _Found(model, path.stem, named, digest, inferred)
 
 
-def _check_outputs(network: Network, images: ImageSet, device: torch.device) -> None:
+def _check_outputs(network: Network, images: LabelledImages, device: torch.device) -> None:
     """Two images through the network: the logits must be ``[2, classes]``."""
     ask: Callable[[torch.Tensor], torch.Tensor] = network.logits
     try:
-        logits = ask(images.normalise(images.images[:2].to(device)))
+        logits = ask(images.normalise(next(images.batches([torch.arange(2)])).images.to(device)))
     except Exception as error:  # a foreign network may raise anything on images it does not take
         raise MissingError(
             f"{network.name} ({network.arch}) fails on images of {images.name}, "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdstats import models
-from kdstats.data import ImageSet
+from kdstats.data import LabelledImages
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.offline import refuse
 from kdstats.teacher.architectures import build, timm_library
@@ -48,7 +48,7 @@ class Renormalised(nn.Module):
     """Takes images normalised for one data set and hands them on normalised for a network trained with others."""
 
     def __init__(
-        self, network: nn.Module, images: ImageSet, mean: tuple[float, ...], std: tuple[float, ...]
+        self, network: nn.Module, images: LabelledImages, mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
         super().__init__()
         own_mean, own_std, mean_t, std_t = (torch.tensor(v) for v in (images.mean, images.std, mean, std))
@@ -62,7 +62,7 @@ class Renormalised(nn.Module):
         return out
 
 
-def fetch(spec: str, images: ImageSet) -> Pretrained:
+def fetch(spec: str, images: LabelledImages) -> Pretrained:
     """The network behind ``spec``, downloaded if it is not in the cache.
 
     Raises:
@@ -73,7 +73,7 @@ def fetch(spec: str, images: ImageSet) -> Pretrained:
     return {"torchvision": _torchvision, "timm": _timm, "hf-hub": _hub}[kind](name, images)
 
 
-def _torchvision(name: str, images: ImageSet) -> Pretrained:
+def _torchvision(name: str, images: LabelledImages) -> Pretrained:
     from torchvision import models as theirs
 
     plain, _, wanted = name.partition("@")
@@ -112,7 +112,7 @@ def _download(url: str, file: Path, what: str) -> None:
         ) from None
 
 
-def _timm(name: str, images: ImageSet) -> Pretrained:
+def _timm(name: str, images: LabelledImages) -> Pretrained:
     timm = timm_library()
     plain = name.partition(".")[0]
     if plain not in timm.list_models():
@@ -133,7 +133,7 @@ def _timm(name: str, images: ImageSet) -> Pretrained:
     return Pretrained(model, f"timm:{plain}", file, tuple(config.mean), tuple(config.std))
 
 
-def _hub(name: str, images: ImageSet) -> Pretrained:
+def _hub(name: str, images: LabelledImages) -> Pretrained:
     """A repository with ``model.safetensors`` and a ``config.json`` that names the architecture, as timm writes them."""
     repo, _, revision = name.partition("@")
     if repo.count("/") != 1:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdstats.data import ImageSet
+from kdstats.data import Batch, LabelledImages
 from kdstats.data.standard import StandardAugmentation
 from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError
@@ -95,7 +96,7 @@ class Probe:
 
     def __init__(
         self,
-        images: ImageSet,
+        images: LabelledImages,
         schemes: Mapping[str, Scheme],
         teacher: Network,
         student: Network | None,
@@ -117,28 +118,24 @@ class Probe:
         """No more views of the scheme ``name``: what it has is enough."""
         self.active.pop(name, None)
 
-    def batches(self, *, drop_last: bool) -> Iterator[tuple[int, int, Tensor]]:
-        """Endless ``(epoch, step, positions)``, each epoch a fresh shuffle without replacement."""
+    def batches(self, *, drop_last: bool) -> Iterator[tuple[int, int, Batch]]:
+        """Endless ``(epoch, step, originals)``, each epoch a fresh shuffle without replacement.
+
+        The originals have had the standard augmentation of their epoch.
+        """
         n, size = len(self.images), self.batch_size
         last = n - n % size if drop_last else n
         epoch = 0
         while True:
-            order = epoch_order(self.seed, epoch, n)
-            for step, start in enumerate(range(0, last, size)):
-                yield epoch, step, order[start : min(start + size, last)]
+            chunks = torch.split(epoch_order(self.seed, epoch, n)[:last], size)
+            for step, batch in enumerate(self.images.batches(chunks, self.base, self.seed, epoch)):
+                yield epoch, step, batch
             epoch += 1
 
-    def original(self, positions: Tensor, epoch: int) -> Tensor:
-        """Normalised originals under the standard augmentation of ``epoch``."""
-        where = positions.to(self.images.images.device)
-        pixels = self.base.apply(self.images.images[where], self.images.sample_id[where], self.seed, epoch)
-        return self.images.normalise(pixels)
-
-    def step(self, epoch: int, step: int, positions: Tensor) -> None:
+    def step(self, epoch: int, step: int, originals: Batch) -> None:
         """One batch: originals once, then the views of every scheme."""
-        x = self.original(positions, epoch)
-        where = positions.to(x.device)
-        labels, ids = self.images.labels[where], self.images.sample_id[where]
+        pixels, labels, ids = originals
+        x = self.images.normalise(pixels)
         asked = _Asked(self.teacher)
         log_o = _log_probabilities(asked(x), ids)
         self.forwards += len(x)
@@ -211,20 +208,16 @@ class Probe:
         """
         # An epoch that no batch of the probe uses, so that the draws are independent of theirs.
         order = epoch_order(self.seed, -1, len(self.images))
-        first, second = (
-            np.concatenate([self._probabilities(rows, epoch) for rows in torch.split(order[:n], 500)])
-            for epoch, n in ((-1, images), (-2, again))
-        )
+        first, second = (self._probabilities(order[:n], epoch) for epoch, n in ((-1, images), (-2, again)))
         return OriginalsMoments.of(first, second, exact=images == len(self.images))
 
-    def _probabilities(self, positions: Tensor, epoch: int) -> NDArray[np.float32]:
-        x = self.original(positions, epoch)
-        self.forwards += len(x)
-        ids = self.images.sample_id[positions.to(x.device)]
-        probabilities: NDArray[np.float32] = (
-            _log_probabilities(self.teacher.logits(x), ids).exp().cpu().numpy()
-        )
-        return probabilities
+    def _probabilities(self, positions: Tensor, epoch: int) -> NDArray[Any]:
+        found = []
+        for pixels, _, ids in self.images.batches(torch.split(positions, 500), self.base, self.seed, epoch):
+            x = self.images.normalise(pixels)
+            self.forwards += len(x)
+            found.append(_log_probabilities(self.teacher.logits(x), ids).exp().cpu().numpy())
+        return np.concatenate(found)
 
 
 def _log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:

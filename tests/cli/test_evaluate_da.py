@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
 from kdstats import models, schemes
@@ -57,8 +58,8 @@ def misfit(tmp_path):
 
 
 def document_of(run, *arguments: object) -> dict:
-    code, out, _ = run(*arguments, "--format", "json")
-    assert code == 0
+    code, out, err = run(*arguments, "--format", "json")
+    assert code == 0, err
     return json.loads(out)
 
 
@@ -426,3 +427,48 @@ def test_offline_is_honoured(run, monkeypatch, tmp_path):
     assert code == 4
     assert "knows 1000 classes, digits has 10" in err
     monkeypatch.delenv("KDSTATS_OFFLINE", raising=False)
+
+
+def test_streamed_images_are_measured_like_held_ones(run, tmp_path):
+    """ImageNet's folders, a hundred small classes of them, read by the DataLoader."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 1)):
+        for c in range(100):
+            folder = tmp_path / "in100" / split / f"n{c:08d}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                w, h = rng.integers(40, 90, 2)
+                pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.JPEG")
+    torch.manual_seed(0)
+    weights = tmp_path / "teacher.safetensors"
+    models.save_weights(models.build("resnet8", 100, 32), weights, {"arch": "resnet8"})
+    document = document_of(
+        run,
+        *(
+            "evaluate-da",
+            "--scheme",
+            "cutmix",
+            "--dataset",
+            "imagenet100",
+            "--data",
+            tmp_path / "in100",
+            "--img-size",
+            32,
+        ),
+        *("--teacher", weights, "--arch", "resnet8", "--batch-size", 8, "--pools", 8),
+    )
+    assert document["dataset"]["n"] == 400
+    assert document["definition"]["base"] == "resizedcrop+flip"
+    assert [row["scheme"] for row in document["results"]] == ["cutmix"]
+    assert document["results"][0]["t_stddev"] > 0
+
+
+def test_the_test_images_can_be_augmented_instead(run):
+    train, test = (document_of(run, *QUICK, "--split", split, "--seed", 3) for split in ("train", "test"))
+    assert (train["dataset"]["split"], test["dataset"]["split"]) == ("train", "test")
+    assert (train["dataset"]["n"], test["dataset"]["n"]) == (1280, 517)
+    assert train["results"][0]["t_stddev"] != test["results"][0]["t_stddev"]
+    code, _, err = run(*QUICK, "--split", "val")
+    assert code == 2
+    assert "no split named 'val'" in err

@@ -48,7 +48,16 @@ def test_card_constants_normalise_the_training_images():
 
 
 def test_names_and_what_is_refused():
-    assert data.names() == ["digits", "cifar10", "cifar100", "tiny-imagenet", "imagefolder", "parquet"]
+    assert data.names() == [
+        "digits",
+        "cifar10",
+        "cifar100",
+        "tiny-imagenet",
+        "imagenet",
+        "imagenet100",
+        "imagefolder",
+        "parquet",
+    ]
     with pytest.raises(UsageError, match=r"'digits'.*kdstats datasets"):
         data.load("digit")
     with pytest.raises(UsageError, match="split.*'train'"):

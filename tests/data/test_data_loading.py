@@ -61,7 +61,7 @@ def test_other_spellings(alias, name):
     assert data.card(alias).name == name
 
 
-@pytest.mark.parametrize("name", ["cifar", "cifar1000", "imagenet", "tiny", ""])
+@pytest.mark.parametrize("name", ["cifar", "cifar1000", "imagenett", "tiny", ""])
 def test_unknown_names(name):
     with pytest.raises(UsageError, match=rf"no data set named '{name}'.*`kdstats datasets` lists all"):
         data.card(name)

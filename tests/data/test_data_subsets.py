@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdstats import data
-from kdstats.data import ImageSet
+from kdstats.data import ImageSet, Selection
 from kdstats.data.subsets import parse_classes
-from kdstats.errors import UsageError
+from kdstats.errors import MissingError, UsageError
 
 
 def made(counts: list[int], seed: int = 0) -> ImageSet:
@@ -271,3 +271,32 @@ def test_a_part_of_the_real_set(cifar100_folder):
     first, rest = train.divide(0.1)
     assert torch.equal(torch.bincount(first.labels), torch.full((100,), 50))
     assert len(rest) == 45_000
+
+
+def test_classes_from_a_file(tmp_path):
+    listed = tmp_path / "some.txt"
+    listed.write_text("c2 the third\n\nc0\n")
+    part = WHOLE.take(parse_classes(f"@{listed}"))
+    assert part.class_names == ("c0", "c2")
+    listed.write_text(" \n")
+    with pytest.raises(MissingError, match="some.txt is empty"):
+        parse_classes(f"@{listed}")
+    listed.write_bytes(b"\xff")
+    with pytest.raises(MissingError, match="not UTF-8"):
+        parse_classes(f"@{listed}")
+    with pytest.raises(MissingError, match="No such file"):
+        parse_classes("@/no/such/file")
+
+
+def test_a_selection_divides_without_overlap():
+    chosen = Selection("digits", classes="5", per_class=20, val_split=0.25)
+    splits = chosen.splits()
+    assert splits.validation is not None
+    assert (len(splits.train), len(splits.validation)) == (75, 25)
+    assert not set(splits.train.sample_id.tolist()) & set(splits.validation.sample_id.tolist())
+    assert splits.test.classes == splits.train.classes == splits.validation.classes == 5
+    whole = Selection("digits", classes="5", per_class=20)
+    assert whole.validation() is None
+    ids = {*splits.train.sample_id.tolist(), *splits.validation.sample_id.tolist()}
+    assert ids == set(whole.train().sample_id.tolist())
+    assert Selection("digits").train().digest != whole.train().digest != splits.train.digest

@@ -12,9 +12,10 @@ from kdstats import data
 from kdstats.errors import CheckError, UsageError
 from kdstats.records.scanner import scan
 from kdstats.records.writer import is_complete, read_done, verify_done
+from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.load import load_network
 from runners import recipes
-from runners.loop import _scored, train_student
+from runners.loop import _Best, _scored, train_student
 from runners.run_spec import RunSpec
 
 
@@ -234,3 +235,45 @@ def test_views_are_taught_what_the_targets_say(world, tmp_path):
         weights[targets] = load_file(paths.last)["conv1.weight"]
     assert not torch.equal(weights["teacher"], weights["interpolated"])
     assert not torch.equal(weights["teacher"], weights["labels"])
+
+
+def test_images_held_out_choose_the_epoch_and_the_test_images_tell_how_good_it_is(world, tmp_path):
+    train, test, teacher, spec = world
+    rest, held = train.divide(0.2)[1], train.divide(0.2)[0]
+    spec = replace(
+        spec, dataset_sha256=rest.digest, val_split=0.2, recipe=recipes.get("digits").with_epochs(5)
+    )
+    paths = spec.paths(tmp_path)
+    outcome = train_student(spec, paths, rest, test, teacher, None, held)
+    lines = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+    by_acc = max(lines, key=lambda line: line["val_acc"])  # the first of equals, as in training
+    by_loss = min(lines, key=lambda line: line["val_loss"])
+    assert outcome["epoch_best"] == by_acc["epoch"]
+    assert outcome["acc_best"] == by_acc["test_acc"]
+    assert outcome["test_loss_best"] == by_loss["test_loss"]
+    assert outcome["best_chosen_by"] == "validation images"
+    assert any(line["val_acc"] != line["test_acc"] for line in lines)
+
+
+def test_choosing_on_test_images_is_said(world, tmp_path):
+    paths, outcome = _train(world, tmp_path, world[3])
+    assert outcome["best_chosen_by"] == "test images"
+    assert "val_acc" not in paths.metrics.read_text()
+
+
+def test_a_part_of_the_data_is_another_run(world):
+    spec = world[3]
+    assert spec.digest == replace(spec, val_split=None).digest
+    others = [replace(spec, **change) for change in ({"val_split": 0.1}, {"classes": "5"}, {"per_class": 9})]
+    assert len({spec.digest, *(other.digest for other in others)}) == 4
+
+
+def test_best_by_validation_even_where_the_test_images_disagree():
+    best = _Best()
+    # (test accuracy, test loss) and (validation accuracy, validation loss) of three epochs
+    seen = [((0.5, 1.0), (0.6, 0.9)), ((0.9, 0.2), (0.6, 0.95)), ((0.4, 1.5), (0.7, 0.8))]
+    kept = [
+        best.see(n, Accuracy(a[1], a[0], 10), Accuracy(b[1], b[0], 10)) for n, (a, b) in enumerate(seen, 1)
+    ]
+    assert kept == [True, False, True]
+    assert (best.accuracy, best.epoch, best.loss) == (0.4, 3, 1.5)

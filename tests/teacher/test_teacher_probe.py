@@ -90,12 +90,11 @@ def test_remembered_scores_are_those_of_a_fresh_pass(name, draws):
     network = shipped()
     batches = made.batches(drop_last=True)
     for j in range(4):
-        epoch, step, at = next(batches)
-        x = made.original(at, epoch)
+        epoch, step, originals = next(batches)
         view = made.schemes[name].apply(
-            x,
-            made.images.labels[at],
-            made.images.sample_id[at],
+            made.images.normalise(originals.images),
+            originals.labels,
+            originals.sample_id,
             generator=view_generator(0, draws, epoch, step),
             teacher=network.logits,
         )
@@ -119,10 +118,10 @@ def test_batches_are_epochs_without_replacement():
         batches = made.batches(drop_last=drop_last)
         for epoch in range(2):
             seen = [next(batches) for _ in sizes]
-            assert [len(at) for _, _, at in seen] == sizes
+            assert [len(batch.images) for _, _, batch in seen] == sizes
             assert [e for e, _, _ in seen] == [epoch] * len(sizes)
             assert [s for _, s, _ in seen] == list(range(len(sizes)))
-            everything = torch.cat([at for _, _, at in seen])
+            everything = torch.cat([batch.sample_id for _, _, batch in seen])
             assert len(everything.unique()) == len(everything)
 
 
@@ -131,7 +130,8 @@ def test_spread_against_all_images():
     found = made.spread(1280, 1280)
     network, p = shipped(), {}
     for epoch in (-1, -2):
-        x = made.original(torch.arange(1280), epoch)
+        pixels = next(made.images.batches([torch.arange(1280)], made.base, 0, epoch)).images
+        x = made.images.normalise(pixels)
         p[epoch] = torch.softmax(network.logits(x), 1).double().numpy()
     np.testing.assert_allclose(found.total, p[-1].var(0, ddof=1), rtol=1e-5)
     linked = np.mean([np.cov(p[-1][:, c], p[-2][:, c])[0, 1] for c in range(10)])

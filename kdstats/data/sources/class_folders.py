@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdstats.data.sources.labelled_files import Item, Listing, listing_key, read_listing
@@ -38,8 +39,13 @@ def find(tree: Tree, wanted: Wanted) -> Listing:
     """
     classes = _classes(tree, "train")
     second = _second_split(tree, classes)
+    if wanted.only is not None:
+        classes = _kept(tree, classes, wanted.only)
     if second is not None:
-        check_same(tree, "train", classes, second, _classes(tree, second))
+        others = _classes(tree, second)
+        check_same(
+            tree, "train", classes, second, others if wanted.only is None else _kept(tree, others, classes)
+        )
     elif wanted.split == "test":
         places = ", ".join(f"{name}/" for name in TEST_NAMES)
         raise MissingError(f"{tree.where('')} has none of {places} with class folders. {wanted.how}")
@@ -58,6 +64,18 @@ def find(tree: Tree, wanted: Wanted) -> Listing:
     if wanted.split == "test" and others:
         notes.append(f"the test images are those of {second}/, not of {' or '.join(o + '/' for o in others)}")
     return Listing(items, tuple(classes), tuple(notes))
+
+
+def _kept(tree: Tree, there: list[str], only: Sequence[str]) -> list[str]:
+    """The classes ``only``, in the order of their folders; raises where one has no folder."""
+    for name in only:
+        if name not in there:
+            near = nearest(name, there, 1)
+            raise MissingError(
+                f"{tree.where('')} has no class folder {name!r}"
+                + (f"; the nearest is {near[0]!r}" if near else "")
+            )
+    return [name for name in there if name in set(only)]
 
 
 def _second_split(tree: Tree, classes: list[str]) -> str | None:

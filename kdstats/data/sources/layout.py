@@ -26,6 +26,7 @@ class Wanted:
         why_native: Why they must, appended to the error about an image that does not.
         resize: Height and width to bring every image to; None leaves them as they are.
         how: What to do to get the data, a sentence for error messages.
+        only: Names of the classes to keep, where the folder holds more; None keeps all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Wanted:
     why_native: str = ""
     resize: int | None = None
     how: str = ""
+    only: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

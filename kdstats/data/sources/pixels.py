@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from kdstats.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Found = TypeVar("Found")
 
 # Nothing else is tried: some of Pillow's decoders start other programs.
 FORMATS = ("PNG", "WEBP", "JPEG")
@@ -48,7 +51,12 @@ class Geometry:
 
 
 def decode(blob: bytes | None, where: str, geometry: Geometry) -> tuple[NDArray[np.uint8], bool]:
-    """``[3, H, W]`` uint8, and whether resizing changed the image.
+    """``[3, H, W]`` uint8, and whether resizing changed the image; see :func:`decoded`."""
+    return decoded(blob, where, geometry, lambda image: resized(image, where, geometry.resize))
+
+
+def decoded(blob: bytes | None, where: str, geometry: Geometry, finish: Callable[[Image], Found]) -> Found:
+    """What ``finish`` makes of the RGB image in ``blob``.
 
     Grey, palette and CMYK images become RGB and transparency is dropped, as Pillow's ``convert`` does.
 
@@ -56,16 +64,18 @@ def decode(blob: bytes | None, where: str, geometry: Geometry) -> tuple[NDArray[
         blob: An encoded PNG, WebP or JPEG.
         where: What to call it in an error.
         geometry: Checked against the header before any pixel is decoded: a damaged header may promise gigabytes.
+        finish: Given the image, while its file is open.
 
     Raises:
         MissingError: Not an image, damaged, of another size, too large, or of more than 8 bits per channel.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image as pillow
+    from PIL import UnidentifiedImageError
 
     if not blob:
         raise MissingError(f"{where}: not a readable image (it is empty)")
     try:
-        with Image.open(io.BytesIO(blob), formats=FORMATS) as image:
+        with pillow.open(io.BytesIO(blob), formats=FORMATS) as image:
             _check(image.size, where, geometry)
             if image.mode[0] in "IF":
                 raise MissingError(
@@ -73,7 +83,7 @@ def decode(blob: bytes | None, where: str, geometry: Geometry) -> tuple[NDArray[
                 )
             palette = image.mode == "P" and "transparency" in image.info  # the direct way warns
             colour = (image.convert("RGBA") if palette else image).convert("RGB")
-            return resized(colour, where, geometry.resize)
+            return finish(colour)
     except MissingError:
         raise
     except UnidentifiedImageError:  # its own text names a memory address
@@ -84,18 +94,26 @@ def decode(blob: bytes | None, where: str, geometry: Geometry) -> tuple[NDArray[
         ValueError,
         SyntaxError,
         OverflowError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
+        pillow.DecompressionBombError,
+        pillow.DecompressionBombWarning,
     ) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingError(f"{where}: not a readable image ({said})") from None
 
 
-def resized(image: Image, where: str, size: int | None) -> tuple[NDArray[np.uint8], bool]:
-    """Pixels of an RGB or grey image: shorter side to ``size``, antialiased, then the centre square of it.
+def resized(
+    image: Image, where: str, size: int | None, shorter: int | None = None
+) -> tuple[NDArray[np.uint8], bool]:
+    """Pixels of an RGB or grey image: shorter side to ``shorter``, antialiased, then the centre square of ``size``.
 
     Sides, filter (bilinear over the whole footprint of a pixel) and offsets are those of torchvision's
-    ``Resize(size)`` and ``CenterCrop(size)`` on Pillow images.
+    ``Resize(shorter)`` and ``CenterCrop(size)`` on Pillow images.
+
+    Args:
+        image: RGB or grey.
+        where: What to call it in an error.
+        size: Height and width of the result; None leaves the image as it is.
+        shorter: Of the resized image, at least ``size``; ``size`` by default.
 
     Returns:
         ``[channels, H, W]`` uint8, and whether anything changed.
@@ -103,19 +121,25 @@ def resized(image: Image, where: str, size: int | None) -> tuple[NDArray[np.uint
     from PIL.Image import Resampling
 
     width, height = image.size
-    changed = size is not None and (width, height) != (size, size)
-    if size is not None and changed:
+    side = shorter or size
+    changed = size is not None and ((width, height) != (size, size) or side != size)
+    if size is not None and side is not None and changed:
         short, long = min(width, height), max(width, height)
-        longer = int(size * long / short)
-        if longer * size > PIXEL_LIMIT:
+        longer = int(side * long / short)
+        if longer * side > PIXEL_LIMIT:
             raise MissingError(f"{where}: an image of {width}x{height} pixels is too narrow to be resized")
-        box = (size, longer) if width <= height else (longer, size)
+        box = (side, longer) if width <= height else (longer, side)
         if box != image.size:
             image = image.resize(box, Resampling.BILINEAR)
         left, top = round((box[0] - size) / 2), round((box[1] - size) / 2)
         image = image.crop((left, top, left + size, top + size))
+    return pixels_of(image), changed
+
+
+def pixels_of(image: Image) -> NDArray[np.uint8]:
+    """``[channels, H, W]`` of an RGB or grey image."""
     pixels = np.asarray(image, dtype=np.uint8)
-    return (pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), changed
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _check(size: tuple[int, int], where: str, geometry: Geometry) -> None:

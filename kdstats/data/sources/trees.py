@@ -106,6 +106,13 @@ class Folder:
         except OSError as error:
             raise MissingError(f"{self.where(file)} cannot be read: {error.strerror}") from None
 
+    def size(self, file: str) -> int:
+        """Bytes of a file, without reading it; raises ``MissingError`` when there is none."""
+        try:
+            return (self._root / file).stat().st_size
+        except OSError as error:
+            raise MissingError(f"{self.where(file)} cannot be read: {error.strerror}") from None
+
     def where(self, file: str) -> str:
         return printable((self._root / file).absolute())
 

@@ -1,0 +1,32 @@
+"""The flags by which programs choose images, alike in all of them."""
+
+from __future__ import annotations
+
+import argparse
+
+from kdstats.data import Selection
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--img-size --classes --per-class --val-split``."""
+    parser.add_argument("--img-size", type=int, metavar="N", help="bring every image to this size")
+    parser.add_argument(
+        "--classes",
+        metavar="N|LIST|@FILE",
+        help="only these classes: a number (the first ones), names, a file",
+    )
+    parser.add_argument(
+        "--per-class", type=int, metavar="N", help="only so many training images of each class"
+    )
+    parser.add_argument(
+        "--val-split",
+        type=float,
+        metavar="SHARE",
+        help="share of the training images held out to choose the best epoch (default: test images choose it)",
+    )
+
+
+def selection_of(args: argparse.Namespace) -> Selection:
+    """The images that the flags, ``--dataset`` and ``--data`` ask for."""
+    path = None if args.data is None else str(args.data)
+    return Selection(args.dataset, path, args.img_size, args.classes, args.per_class, args.val_split)
