@@ -14,7 +14,7 @@ from torch import nn
 
 from kdstats import models
 from kdstats.data import LabelledImages
-from kdstats.errors import MissingError, UsageError
+from kdstats.errors import KdstatsError, MissingError, UsageError
 from kdstats.models.infer import infer
 from kdstats.provenance import sha256_file
 from kdstats.teacher import architectures, pretrained
@@ -127,11 +127,21 @@ def _from_file(path: Path, arch: str | None, images: LabelledImages, role: str) 
         )
     named = arch or card.get("arch")
     inferred = not isinstance(named, str)
-    if not isinstance(named, str):
-        named = infer(models.read_state_dict(path)).name
+    if isinstance(named, str):
+        named = named if ":" in named else models.canonical(named)
+    else:
+        named = _inferred(path)
     model = architectures.build(named, images)
     models.load_weights(model, path)
     return _Found(model, path.stem, named, digest, inferred)
+
+
+def _inferred(path: Path) -> str:
+    state = models.read_state_dict(path)
+    try:
+        return infer(state).name
+    except KdstatsError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _check_outputs(network: Network, images: LabelledImages, device: torch.device) -> None:

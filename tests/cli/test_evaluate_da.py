@@ -460,7 +460,7 @@ def test_streamed_images_are_measured_like_held_ones(run, tmp_path):
     )
     assert document["dataset"]["n"] == 400
     assert document["definition"]["base"] == "resizedcrop+flip"
-    assert [row["scheme"] for row in document["results"]] == ["cutmix"]
+    assert [row["scheme"] for row in document["results"]] == ["cutmix", "identity"]
     assert document["results"][0]["t_stddev"] > 0
 
 

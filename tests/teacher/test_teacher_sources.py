@@ -314,3 +314,18 @@ def test_hashes_of_states_tell_networks_apart():
     assert state_sha256(a) == state_sha256(b)
     assert buffers_sha256(a) == buffers_sha256(nn.ReLU())
     assert buffers_sha256(nn.BatchNorm2d(3)) != buffers_sha256(a)
+
+
+def test_names_are_canonical_and_foreign_weights_are_named_with_their_file(here):
+    from safetensors.torch import save_file
+
+    from kdstats import models
+
+    images = colour()
+    weights = here / "w.safetensors"
+    models.save_weights(models.build("resnet8", 10, 32), weights)
+    assert load_network(weights, "RESNET8", images, CPU).arch == "resnet8"
+    foreign = here / "other.safetensors"
+    save_file({"a.weight": torch.zeros(3, 3)}, foreign)
+    with pytest.raises(MissingError, match=r"other.safetensors: the weights belong to no network"):
+        load_network(foreign, None, images, CPU)
