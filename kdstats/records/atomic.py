@@ -79,10 +79,13 @@ class AtomicFile:
             self.abort()
             raise write_error(self.path, error) from error
 
-    def commit(self) -> None:
-        """Put the file in the place of ``path``."""
+    def commit(self, target: Path | None = None) -> None:
+        """Put the file in the place of ``path``, or of ``target`` on the same disk."""
         self.finish()
+        if target is not None:
+            self.path = target
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.temp, self.path)
         except OSError as error:
             self.abort()

@@ -64,10 +64,10 @@ class PartWriter:
         self._guard(self._writer.close)
         self._file.finish()
 
-    def commit(self) -> int:
-        """Finish the file and move it into place; returns its row count."""
+    def commit(self, target: Path | None = None) -> int:
+        """Finish the file and move it into place, or to ``target`` on the same disk; returns its row count."""
         self.finish()
-        self._file.commit()
+        self._file.commit(target)
         return self.rows
 
     def abort(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdstats.errors import UsageError, unknown
-from kdstats.records import buffers
+from kdstats.records import buffers, held
 from kdstats.records import schema as sc
 from kdstats.records.claim import claim
 from kdstats.records.paths import RunPaths, epoch_parts
@@ -103,6 +103,8 @@ class Recorder:
         self._buffer: buffers.Buffer | None = None
         self._segments: list[Segment] = []
         self._rows = 0
+        self._held: list[held.Held] = []
+        self._first = 0
         self._sink: EpochSink | None = None
         self._worker = Worker(f"recording into {self.paths.root}", self._drop)
         self._closed = False
@@ -112,11 +114,17 @@ class Recorder:
         """Whether the epoch that was started is one of those recorded."""
         return self._epoch is not None and self._epoch % self.every == 0
 
-    def start_epoch(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int, step: int = 0) -> None:
         """Begin ``epoch`` (0 or more, rising); one that is still open is ended first.
+
+        Args:
+            epoch: Its number.
+            step: With ``resume``: go on within the epoch, after the rows that :meth:`hold` kept of the steps before
+                ``step``.
 
         Raises:
             UsageError: The number is not above the last one.
+            MissingError: The rows of the steps before ``step`` are not all there.
             KdstatsError: Recording failed in the background.
         """
         self._ready()
@@ -129,10 +137,12 @@ class Recorder:
         if self._resumed:  # what lies after the point of return belongs to a future that is trained anew
             for folder in (self.paths.samples, self.paths.pool_parts):
                 for number, path in epoch_parts(folder):
-                    if number > epoch:
+                    if number > epoch or (step and number == epoch):
                         path.unlink()
             self._resumed = False
         self._epoch = self._last = epoch
+        self._held = held.keep_before(self.paths, epoch, step if self.recording else 0)
+        self._first = step
         self._seen.clear()
 
     def add(
@@ -180,6 +190,10 @@ class Recorder:
             "lam": lam if lam is None or isinstance(lam, float | int) else _vector("lam", lam, n, "f"),
             "s_loss_kd": None if loss_kd is None else _vector("loss_kd", loss_kd, n, "f"),
         }
+        if step < self._first:
+            raise UsageError(
+                f"step {step} of epoch {self._epoch} lies before step {self._first}, which is held."
+            )
         if (step, code) in self._seen:
             raise UsageError(f"step {step} of epoch {self._epoch} was recorded before for view {view!r}.")
         self._seen.add((step, code))
@@ -224,6 +238,32 @@ class Recorder:
         chunk = Chunk(self._epoch, segments, arrays)
         self._worker.submit(lambda: self._write(chunk))
 
+    def hold(self, step: int) -> None:
+        """Put the rows of the open epoch before ``step`` on disk, so that a checkpoint may be written within it.
+
+        ``start_epoch(epoch, step)`` of a resumed Recorder goes on from here. Costs one small file per call and
+        table; readers see the epoch when it has ended.
+
+        Raises:
+            UsageError: No epoch was started, or nothing was recorded since the last hold.
+            KdstatsError: The disk is full …; the epoch is lost back to the last hold.
+        """
+        self._ready()
+        if self._epoch is None:
+            raise UsageError("hold without start_epoch.")
+        if step <= self._first:
+            raise UsageError(f"hold({step}): the rows before step {self._first} are held already.")
+        if not self.recording:
+            self._first = step
+            return
+        self._flush()
+        piece = held.Held(self._epoch, self._first, step)
+        self._worker.submit(lambda: self._keep(piece))
+        self._worker.join()
+        self._ready()
+        self._held.append(piece)
+        self._first = step
+
     def end_epoch(self) -> None:
         """End the epoch: check it, write its parts and wait until they are on the disk.
 
@@ -238,8 +278,14 @@ class Recorder:
         if self._epoch is None:
             raise UsageError("end_epoch without start_epoch.")
         self._flush()
-        self._epoch = None
-        self._worker.submit(self._commit)
+        pieces, epoch, stop = self._held, self._epoch, 1 + max((s for s, _ in self._seen), default=-1)
+        self._epoch, self._held = None, []
+        if pieces:
+            if stop > self._first:
+                pieces.append(held.Held(epoch, self._first, stop))
+            self._worker.submit(lambda: self._join(pieces))
+        else:
+            self._worker.submit(self._commit)
         self._worker.join()
         self._ready()
 
@@ -292,6 +338,17 @@ class Recorder:
             args = (self.classes, self.dtype, self.digest, self._header)
             self._sink = EpochSink(self.paths, chunk.epoch, *args)
         self._sink.write(chunk)
+
+    def _keep(self, piece: held.Held) -> None:
+        """The open sink's rows become a piece."""
+        if self._sink is not None:
+            folder = held.folder_of(self.paths)
+            self._sink.commit(piece.path(folder, "pools"), piece.path(folder, "samples"))
+            self._sink = None
+
+    def _join(self, pieces: list[held.Held]) -> None:
+        self._keep(pieces[-1])
+        held.join(self.paths, pieces)
 
     def _commit(self) -> None:
         if self._sink is not None:

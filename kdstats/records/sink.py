@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,13 +113,17 @@ class EpochSink:
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(mean_prob.ravel()), self.classes))
         return pa.RecordBatch.from_arrays(columns, schema=self._pools)
 
-    def commit(self) -> None:
-        """Put both parts in place; raises ``KdstatsError`` if they cannot be written."""
+    def commit(self, pools: Path | None = None, samples: Path | None = None) -> None:
+        """Put both files in place, as the parts of the epoch or under other names.
+
+        Raises:
+            KdstatsError: They cannot be written.
+        """
         try:
             for writer in self._writers:
                 writer.finish()  # both or none: a full disk shows itself here
-            for writer in self._writers:
-                writer.commit()
+            for writer, target in zip(self._writers, (pools, samples), strict=True):
+                writer.commit(target)
         except BaseException:
             self.abort()
             raise
