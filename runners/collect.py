@@ -13,43 +13,18 @@ from numpy.typing import NDArray
 
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance, wang2022_v3
+from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.part import write_table
-from kdstats.records.paths import RunPaths, StudyPaths, epoch_parts
-from kdstats.records.scanner import scan
+from kdstats.records.paths import RunPaths, StudyPaths
 from kdstats.records.writer import is_complete, read_done
+from runners.config import ExcludeSection
 from runners.run_spec import RunSpec
-
-# The covariance is taken over the last quarter of the recorded epochs, where the student is near its end.
-_LAST_SHARE = 4
-
-
-def cross_entropy_matrix(paths: RunPaths) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """The teacher–student cross-entropy of a run by step and position.
-
-    Returns:
-        ``u`` ``[K, 2B]`` in nats: one row per full step of the last quarter of the recorded epochs, originals
-        first and then views; the epoch of each row; the mean teacher entropy of the views in nats.
-    """
-    numbers = [number for number, _ in epoch_parts(paths.samples)]
-    last = numbers[-max(1, len(numbers) // _LAST_SHARE) :]
-    columns = ["view", "epoch", "step", "slot", "ts_ce", "t_entropy"]
-    batches = list(scan([paths], columns, epochs=last))
-    rows = {name: np.concatenate([batch[name] for batch in batches]) for name in columns}
-    size = int(rows["slot"].max()) + 1
-    steps = int(rows["step"].max()) + 1
-    cell = (np.searchsorted(last, rows["epoch"]) * steps + rows["step"]).astype(np.int64)
-    u = np.full((len(last) * steps, 2 * size), np.nan)
-    u[cell, rows["slot"] + size * rows["view"]] = rows["ts_ce"]
-    # The short last batch of an epoch has other positions; it is left out, as drop_last would.
-    whole = ~np.isnan(u).any(axis=1)
-    views = rows["view"] == 1
-    return u[whole], np.repeat(last, steps)[whole], float(rows["t_entropy"][views].mean())
 
 
 def run_row(spec: RunSpec, paths: RunPaths) -> dict[str, Any]:
     """The row of one complete run in the table ``runs``."""
     outcome = read_done(paths)["extra"]["outcome"]
-    u, epochs, entropy = cross_entropy_matrix(paths)
+    u, epochs, entropy = step_matrix(paths, last_quarter(paths))
     estimate = _covariance(u, epochs)
     return {
         "dataset": spec.dataset,
@@ -105,8 +80,15 @@ def probe_files(paths: StudyPaths, teacher: str, student: str) -> tuple[Any, Any
     return folder / "teacher-only.json", folder / f"with-{student}.json"
 
 
-def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> list[tuple[RunSpec, str]]:
+def collect(
+    paths: StudyPaths, specs: Iterable[RunSpec], exclude: Iterable[ExcludeSection] = ()
+) -> list[tuple[RunSpec, str]]:
     """Writes ``runs.parquet`` and ``study.parquet`` from every complete run.
+
+    Args:
+        paths: The study's files.
+        specs: Its runs.
+        exclude: What is left out of every summary; such runs stay in ``runs``, marked with the reason.
 
     Returns:
         The runs whose parts turned out to be damaged, with what is wrong. They are no longer called complete, so
@@ -116,12 +98,13 @@ def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> list[tuple[RunSpec, 
         UsageError: No run is complete.
     """
     rows, damaged = [], []
+    rules = tuple(exclude)
     for spec in specs:
         run = spec.paths(paths.root)
         if not is_complete(run):
             continue
         try:
-            rows.append(run_row(spec, run))
+            rows.append(run_row(spec, run) | _excluded(spec, rules))
         except (MissingError, CheckError) as error:
             run.done.unlink()
             damaged.append((spec, str(error)))
@@ -129,6 +112,12 @@ def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> list[tuple[RunSpec, 
         raise UsageError(
             f"no run of {paths.root} is complete; `python -m runners.study run` carries them out"
         )
+    write_tables(paths, rows)
+    return damaged
+
+
+def write_tables(paths: StudyPaths, rows: list[dict[str, Any]]) -> None:
+    """Writes both tables from the rows of ``runs``."""
     runs = pd.DataFrame(rows)
     write_table(paths.runs, "runs", runs)
     study = pd.DataFrame(
@@ -138,7 +127,12 @@ def collect(paths: StudyPaths, specs: Iterable[RunSpec]) -> list[tuple[RunSpec, 
         ]
     )
     write_table(paths.study, "study", study)
-    return damaged
+
+
+def _excluded(spec: RunSpec, rules: tuple[ExcludeSection, ...]) -> dict[str, Any]:
+    pair = f"{spec.teacher}/{spec.student}"
+    reasons = [rule.reason for rule in rules if rule.matches(pair, spec.scheme, spec.seed)]
+    return {"excluded": bool(reasons), "reason": "; ".join(reasons) or None}
 
 
 def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,8 +14,10 @@ from kdstats import data, models, schemes
 from kdstats.data import Selection
 from kdstats.errors import KdstatsError, MissingError, UsageError, nearest
 from kdstats.records.paths import encode_name
-from runners import recipes
+from runners import objectives, recipes
 from runners.recipes import Recipe
+from runners.training import teaching
+from runners.training.teaching import Teaching
 
 _YAML = (".yaml", ".yml")
 Positive = Annotated[int, Field(gt=0)]
@@ -113,7 +116,19 @@ class TrainSection(_Section):
     recipe: str = Field("digits", description="named recipe, see runners/recipes.py")
     epochs: Positive | None = Field(None, description="another number of epochs; milestones scale with it")
 
+    passes: Literal["two", "joint"] = Field("two", description="originals and views apart, or as one batch")
+    determinism: Literal["off", "seeded", "strict"] = Field(
+        "seeded", description="how far runs repeat themselves"
+    )
+    channels_last: bool = Field(True, description="memory layout of images and student")
+    compile: Literal["off", "default", "cudagraphs"] = Field("off", description="torch.compile")
+    fold_teacher: bool = Field(False, description="fold the teacher's BatchNorm into its convolutions")
+
     _known = field_validator("recipe")(lambda name: recipes.get(name).name)
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a :class:`~runners.run_spec.RunSpec` beside the recipe."""
+        return self.model_dump(exclude={"recipe", "epochs"})
 
     def resolve(self) -> Recipe:
         """The recipe for this machine."""
@@ -121,14 +136,81 @@ class TrainSection(_Section):
 
 
 class KdSection(_Section):
-    """``[kd]``: the distillation loss γ CE(x) + α (KL(x) + KL(x′)); defaults as published."""
+    """``[kd]``: the loss γ CE(x) + α KL(x) + β L(x) + α_v KL(x′); defaults as published for the objective L."""
 
-    temperature: float = Field(4.0, gt=0, description="temperature T of both KL terms")
-    gamma: float = Field(0.1, ge=0, description="weight of the cross-entropy with the labels")
-    alpha: float = Field(0.9, ge=0, description="weight of each KL term")
+    objective: str = Field("kd", description="the loss L, see `python -m runners.objectives`; kd is KL alone")
+    params: dict[str, Any] = Field(default_factory=dict, description="the objective's own parameters")
+    temperature: float = Field(4.0, gt=0, description="temperature T of the KL terms")
+    student_temperature: float | None = Field(None, gt=0, description="the student's, where it is another")
+    gamma: float | None = Field(None, ge=0, description="weight γ of the cross-entropy with the labels")
+    alpha: float | None = Field(None, ge=0, description="weight α of the KL of originals, and of views")
+    beta: float | None = Field(None, ge=0, description="weight β of the objective L")
+    alpha_views: float | None = Field(None, ge=0, description="weight of the views' KL, where it is not α")
     targets: Literal["teacher", "interpolated", "labels"] = Field(
         "teacher", description="what the views are taught: the teacher's answer, mixed logits or mixed labels"
     )
+    originals: Literal["kept", "replaced"] = Field(
+        "kept", description="whether originals are trained on beside the views, or replaced by them"
+    )
+
+    _known = field_validator("objective")(objectives.canonical)
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> KdSection:
+        objectives.get(self.objective, **self.params)
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a :class:`~runners.run_spec.RunSpec`, weights resolved.
+
+        Raises:
+            UsageError: β for an objective that has no term of its own.
+        """
+        published = objectives.objective_class(self.objective).weights
+        weights = {
+            name: getattr(published, name) if (own := getattr(self, name)) is None else own
+            for name in ("gamma", "alpha", "beta")
+        }
+        rest = self.model_dump(include={"objective", "temperature", "targets", "originals"})
+        rest |= {"student_temperature": self.student_temperature, "alpha_views": self.alpha_views}
+        return {**rest, **weights, "objective_params": tuple(sorted(self.params.items()))}
+
+
+class TeachingSection(_Section):
+    """``[teaching]``: teachers that follow the student, instead of the fixed one."""
+
+    kind: Literal["fixed", "ema", "dual"] = Field(
+        "fixed", description="a fixed teacher, one average, or two in shifts"
+    )
+    teachers: Positive | None = Field(None, description="how many take turns")
+    period: Positive | None = Field(None, description="length of a shift")
+    unit: Literal["epoch", "step"] | None = Field(None, description="of the period")
+    restart: Literal["shift", "never"] | None = Field(None, description="when averaging starts afresh")
+    decay: float | None = Field(None, ge=0, lt=1, description="largest share that a teacher keeps of itself")
+    warmup: bool | None = Field(None, description="whether that share begins at 0")
+    buffers: Literal["own", "averaged", "copied"] | None = Field(None, description="BatchNorm's statistics")
+    then: tuple[str, ...] | None = Field(None, description="schemes of the shifts after the first")
+
+    def resolve(self) -> Teaching | None:
+        """The teachers; None for the fixed one.
+
+        Raises:
+            UsageError: Settings of teachers that follow, for the fixed one.
+        """
+        own = {k: v for k, v in self.model_dump(exclude={"kind"}).items() if v is not None}
+        base = teaching.get(self.kind)
+        if base is None:
+            if own:
+                raise UsageError(f"[teaching] {next(iter(own))} belongs to kind = 'ema' or 'dual'")
+            return None
+        if "then" in own:
+            own["then"] = tuple(schemes.record(name).name for name in own["then"])
+        return replace(base, **own)
+
+    @model_validator(mode="after")
+    def _resolves(self) -> TeachingSection:
+        self.resolve()
+        return self
 
 
 class ProbeSection(_Section):
@@ -205,6 +287,7 @@ class StudyFile(_Section):
     teacher: dict[str, TeacherSection] = Field(default_factory=dict)
     train: TrainSection = TrainSection()
     kd: KdSection = KdSection()
+    teaching: TeachingSection = TeachingSection()
     probe: ProbeSection = ProbeSection()
     log: LogSection = LogSection()
     report: ReportSection = ReportSection()
@@ -269,7 +352,7 @@ def read_study(path: Path, overrides: list[str] | None = None) -> StudyFile:
     try:
         return StudyFile.model_validate(raw)
     except ValidationError as error:
-        raise UsageError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise UsageError(f"{path}: " + "; ".join(explain(e) for e in error.errors())) from None
     except KdstatsError as error:
         raise UsageError(f"{path}: {error}") from None
 
@@ -302,7 +385,8 @@ def _override(raw: dict[str, Any], text: str) -> None:
     node[last] = parsed
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
+    """One of pydantic's errors in words: the key, and what is wrong or what was meant."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         *sections, last = (str(part) for part in error["loc"])

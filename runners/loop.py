@@ -1,78 +1,48 @@
 """The training loop of a student: read once, top to bottom.
 
-Each step sees a batch of originals x and its views x′. Both networks see the same tensors. The loss is
+Each step sees a batch of originals x and its views x′. Both networks see the same tensors. The loss is, by default,
 
     γ CE(student(x), y) + α [ KL(teacher(x) ‖ student(x)) + KL(teacher(x′) ‖ student(x′)) ]
 
-(Wang et al. 2022, ``--lw_mix [1,0,1]``): originals are kept, views are relabelled by the teacher (or taught
-otherwise, see :mod:`runners.view_loss`). The student forwards originals and views separately, so BatchNorm sees
-two batches, as published.
+(Wang et al. 2022, ``--lw_mix [1,0,1]``): originals are kept, views are relabelled by the teacher. What else it may be is
+in :mod:`runners.training.student_loss`. The student forwards originals and views separately, so BatchNorm sees two
+batches, as published.
+
+Order, standard augmentation and draws are functions of (seed, epoch, step or sample id). So a run that was killed and
+started again, from whichever state, makes the same steps as one that never stopped.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from kdstats import models, schemes
 from kdstats.data import LabelledImages
-from kdstats.data.standard import StandardAugmentation
 from kdstats.draws.keys import epoch_order, view_generator
-from kdstats.errors import CheckError, UsageError
-from kdstats.provenance import now, provenance
-from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
-from kdstats.records.writer import write_done, write_json_atomic
-from kdstats.teacher.accuracy import Accuracy, measure
+from kdstats.teacher.accuracy import measure
 from kdstats.teacher.network import Network
 from runners.checkpoint import load_state, save_state
-from runners.objectives.kd import KD
+from runners.distance_log import DistanceLog
 from runners.run_spec import RunSpec
-from runners.view_loss import ViewLoss
+from runners.training.folder import end_of_epoch, finish, open_folder
+from runners.training.interrupts import Interrupts
+from runners.training.ranks import ALONE, Ranks
+from runners.training.setup import Training, batch_of, prepare
+from runners.training.step import part_of, record, score, sides
+from runners.training.switches import determinism
 
 EpochDone = Callable[[int, int, dict[str, Any]], None]
+StepDone = Callable[[int, int, Callable[[], float]], None]
 
-
-@dataclass
-class _Best:
-    """The best epoch so far: by accuracy, and apart from it by loss.
-
-    Attributes:
-        accuracy: Test accuracy in the epoch of the highest accuracy on the images that choose, a fraction.
-        epoch: That epoch, from 1.
-        loss: Test loss in the epoch of the lowest loss on the images that choose, nats.
-        chosen_by: Accuracy and loss on the images that choose: the test images themselves, or those held out.
-    """
-
-    accuracy: float = -1.0
-    epoch: int = -1
-    loss: float = float("inf")
-    chosen_by: tuple[float, float] = (-1.0, float("inf"))
-
-    @classmethod
-    def of(cls, kept: dict[str, Any]) -> _Best:
-        """From a state; older ones knew of test images only."""
-        by = kept.get("chosen_by", (kept["accuracy"], kept["loss"]))
-        return cls(kept["accuracy"], kept["epoch"], kept["loss"], (by[0], by[1]))
-
-    def see(self, epoch: int, test: Accuracy, choosing: Accuracy) -> bool:
-        """Takes note of an epoch; whether it has the highest accuracy so far."""
-        accuracy, loss = self.chosen_by
-        if choosing.loss < loss:
-            self.loss, loss = test.loss, choosing.loss
-        better = choosing.accuracy > accuracy
-        if better:
-            self.accuracy, self.epoch, accuracy = test.accuracy, epoch, choosing.accuracy
-        self.chosen_by = (accuracy, loss)
-        return better
+# A state within an epoch is kept this often, so that a killed process loses no more than these seconds.
+KEEP_EVERY = 600.0
+# Test images on which distances to moving teachers are measured.
+_DISTANCE_IMAGES = 256
 
 
 def train_student(
@@ -80,221 +50,150 @@ def train_student(
     paths: RunPaths,
     train_set: LabelledImages,
     test_set: LabelledImages,
-    teacher: Network,
+    teacher: Network | None,
     on_epoch: EpochDone | None = None,
     validation: LabelledImages | None = None,
+    *,
+    on_step: StepDone | None = None,
+    ranks: Ranks = ALONE,
+    keep_every: float = KEEP_EVERY,
 ) -> dict[str, Any]:
-    """Trains one student and leaves a complete run directory; continues after the last whole epoch.
+    """Trains one student and leaves a complete run directory; goes on where an earlier call stopped.
 
     Args:
         spec: What to train.
         paths: Where.
-        train_set: Training images on the device.
-        test_set: Test images on the device.
-        teacher: The teacher, in evaluation mode.
+        train_set: Training images.
+        test_set: Test images.
+        teacher: The fixed teacher; None for a run whose teachers follow the student.
         on_epoch: Called after each epoch with (epoch from 1, epochs, its metrics).
         validation: Images that choose the best epoch; the test images do without them, as in the papers.
+        on_step: Called after each step with (epoch from 1, step from 1, its loss when called).
+        ranks: The processes that share the run; only the first writes.
+        keep_every: Seconds between states within an epoch.
 
     Returns:
         The outcome: last and best test loss (nats) and accuracy (fractions), seconds.
 
     Raises:
-        CheckError: The loss became NaN or infinite; epoch, step and samples are named.
+        UsageError: Settings that do not fit each other.
+        CheckError: The loss became NaN or infinite; epoch and run are named.
+        KeyboardInterrupt, Terminated: A signal came; the state is kept, the same call goes on from it.
     """
-    device = train_set.device
-    recipe = spec.recipe
-    torch.manual_seed(spec.seed)
-    student = models.build(spec.student, train_set.classes, train_set.img_size, train_set.channels)
-    student = student.to(device).to(memory_format=torch.channels_last)
-    scheme = schemes.get(
-        spec.scheme, draws=spec.draws, space=schemes.PixelSpace(train_set.mean, train_set.std)
-    )
-    rest = len(train_set) % recipe.batch_size
-    if 0 < rest < scheme.least:
-        raise UsageError(
-            f"the last batch would hold {rest} image; {scheme.name} needs {scheme.least}. Change batch_size"
-        )
-    base = StandardAugmentation(train_set.base)
-    kd = KD(spec.temperature)
-    on_views = ViewLoss(spec.targets, kd, train_set.classes)
-    optimiser = recipe.optimiser(student)
-    best, first, spent, result = _Best(), 0, 0.0, None
-    state = load_state(paths.state, spec.digest)
-    if state is not None:
-        student.load_state_dict(state["student"])
-        optimiser.load_state_dict(state["optimiser"])
-        best, first, spent = _Best.of(state["best"]), state["epoch"], state["seconds"]
-        scheme.load_state_dict(state.get("scheme", {}))
-        on_views.load_state_dict(state.get("targets", {}))
-
-    paths.root.mkdir(parents=True, exist_ok=True)
-    # A run that says it is complete and is not (a damaged part) is taken up again, from its state if there is one.
-    paths.done.unlink(missing_ok=True)
-    write_json_atomic(paths.run_json, _card(spec, teacher, scheme, device))
-    _keep_lines(paths, first)
-    steps = -(-len(train_set) // recipe.batch_size)
-    meta = {k: getattr(spec, k) for k in ("teacher", "student", "scheme", "seed", "digest")}
-    recorder = Recorder(
-        paths,
-        classes=train_set.classes,
-        every=spec.log_every,
-        dtype=spec.log_dtype,
-        meta=meta,
-        resume=first > 0,
-        overwrite=first == 0,
-        finish=False,
-    )
-    with recorder:
-        for epoch in range(first, recipe.epochs):
-            began = time.perf_counter()
-            recorder.start_epoch(epoch + 1)
-            student.train()
-            scheme.reset()
-            on_views.reset()
-            order = epoch_order(spec.seed, epoch, len(train_set))
-            total = torch.zeros((), device=device)
-            batches = train_set.batches(torch.split(order, recipe.batch_size), base, spec.seed, epoch)
-            for step, (pixels, labels, ids) in enumerate(batches):
-                x = train_set.normalise(pixels).to(memory_format=torch.channels_last)
-                teacher_x = teacher.logits(x)
-                view = scheme.apply(
-                    x,
-                    labels,
-                    ids,
-                    generator=view_generator(spec.seed, scheme.draws, epoch, step),
-                    teacher=teacher.logits,
-                    student=_scored(student),
+    with determinism(spec.determinism), Interrupts() as interrupts:
+        run = prepare(spec, train_set, teacher, ranks)
+        state = load_state(paths.state, spec.digest)
+        if state is not None:
+            run.load_state_dict(state)
+        recorder, distances = None, None
+        if ranks.main:
+            recorder = open_folder(run, spec, paths, train_set, teacher)
+            if run.moving is not None:
+                probe = next(test_set.in_order(_DISTANCE_IMAGES)).images
+                distances = DistanceLog(
+                    paths.root / "distances.jsonl", test_set.normalise(probe), known_epochs=run.place.epoch
                 )
-                for group in optimiser.param_groups:
-                    group["lr"] = recipe.lr_at(epoch * steps + step, steps)
-                teacher_v = view.teacher_logits  # picking has asked already
-                if teacher_v is None:
-                    teacher_v = teacher.logits(view.images)
-                with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    student_x, student_v = student(x), student(view.images)
-                kd_x = kd.per_image(student_x, teacher_x)
-                kd_v = on_views.per_image(view, student_v, teacher_v, teacher_x, labels)
-                loss = spec.gamma * F.cross_entropy(student_x.float(), labels)
-                loss = loss + spec.alpha * (kd_x.mean() + kd_v.mean())
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                total += loss.detach() * len(labels)
-                recorder.add(
-                    step=step,
-                    sample_id=ids,
-                    labels=labels,
-                    teacher_logits=teacher_x,
-                    student_logits=student_x.detach(),
-                    loss_kd=kd_x.detach(),
-                )
-                recorder.add(
-                    step=step,
-                    sample_id=view.sample_id,
-                    labels=view.labels,
-                    teacher_logits=teacher_v,
-                    student_logits=student_v.detach(),
-                    view="augmented",
-                    partner_id=view.partner_id,
-                    lam=view.lam,
-                    loss_kd=kd_v.detach(),
-                )
-            train_loss = float(total) / len(train_set)
-            if not abs(train_loss) < float("inf"):
-                raise CheckError(f"the training loss is {train_loss} in epoch {epoch + 1} of {spec.title}")
-            recorder.end_epoch()
-            result = measure(student, test_set)
-            seconds = time.perf_counter() - began
-            spent += seconds
-            held = None if validation is None else measure(student, validation)
-            if best.see(epoch + 1, result, held or result):
-                models.save_weights(student, paths.best, {"arch": spec.student, "dataset": spec.dataset})
-            line = {
-                "epoch": epoch + 1,
-                "lr": optimiser.param_groups[0]["lr"],
-                "train_loss": train_loss,
-                "test_loss": result.loss,
-                "test_acc": result.accuracy,
-                **({} if held is None else {"val_loss": held.loss, "val_acc": held.accuracy}),
-                "seconds": round(seconds, 3),
-            }
-            with paths.metrics.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-            # The history ends with the epoch, so the state needs to carry none of it.
-            scheme.reset()
-            on_views.reset()
-            # After the records and the metrics, so that a state never speaks of an epoch that is not on disk.
-            save_state(
-                paths.state,
-                {
-                    "identity": spec.digest,
-                    "student": student.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "scheme": scheme.state_dict(),
-                    "targets": on_views.state_dict(),
-                    "best": {**vars(best), "chosen_by": list(best.chosen_by)},
-                    "epoch": epoch + 1,
-                    "seconds": spent,
-                },
-            )
-            if on_epoch is not None:
-                on_epoch(epoch + 1, recipe.epochs, line)
-    models.save_weights(student, paths.last, {"arch": spec.student, "dataset": spec.dataset})
-    final = result or measure(student, test_set)  # a run resumed after its last epoch has measured none
-    outcome = {
-        "test_loss_last": final.loss,
-        "acc_last": final.accuracy,
-        "test_loss_best": best.loss,
-        "acc_best": best.accuracy,
-        "epoch_best": best.epoch,
-        "best_chosen_by": "test images" if validation is None else "validation images",
-        "epochs": recipe.epochs,
-        "seconds": spent,
-    }
-    write_done(paths, {"outcome": outcome, "run": spec.resolved(), "recipe_digest": spec.recipe_digest})
-    paths.state.unlink(missing_ok=True)
-    return outcome
-
-
-def _scored(student: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The student as a scorer for picking: evaluation mode, no gradient, its BatchNorm statistics untouched.
-
-    The published code scores in training mode, so that the pool's statistics leak into BatchNorm.
-    """
-
-    def logits(images: Tensor) -> Tensor:
-        was_training = student.training
-        student.eval()
-        with torch.no_grad():
-            out: Tensor = student(images)
-        student.train(was_training)
-        return out
-
-    return logits
-
-
-def _keep_lines(paths: RunPaths, epochs: int) -> None:
-    """Cuts ``metrics.jsonl`` back to the epochs that the state knows."""
-    if not paths.metrics.exists():
-        return
-    kept = []
-    for line in paths.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        ranks.barrier()
+        result = None
         try:
-            if json.loads(line)["epoch"] <= epochs:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            break
-    write_bytes_atomic(paths.metrics, "".join(f"{line}\n" for line in kept).encode())
+            while run.place.epoch < spec.recipe.epochs:
+                _epoch(run, spec, paths, train_set, recorder, interrupts, on_step, ranks, keep_every)
+                if ranks.main and recorder is not None:
+                    recorder.end_epoch()
+                    result = measure(run.student, test_set)
+                    held = None if validation is None else measure(run.student, validation)
+                    line = end_of_epoch(run, spec, paths, len(train_set), result, held)
+                    if distances is not None and run.moving is not None:
+                        distances.record(run.place.epoch, run.moving.latest, run.student)
+                    # After the records and the metrics, so that a state never speaks of what is not on disk.
+                    save_state(paths.state, run.state_dict(spec))
+                    if on_epoch is not None:
+                        on_epoch(run.place.epoch, spec.recipe.epochs, line)
+                else:
+                    run.next_epoch()
+                if ranks.any(interrupts.asked, train_set.device):
+                    interrupts.stop()
+        except BaseException:
+            if recorder is not None:
+                recorder.abort()
+            raise
+        if recorder is not None:
+            recorder.close()
+        if not ranks.main:
+            ranks.barrier()
+            return {}
+        outcome = finish(run, spec, paths, result or measure(run.student, test_set), validation is not None)
+        ranks.barrier()
+        return outcome
 
 
-def _card(spec: RunSpec, teacher: Network, scheme: schemes.Scheme, device: torch.device) -> dict[str, Any]:
-    return {
-        "schema": "kdstats/student-run/1",
-        "run": spec.resolved(),
-        "digest": spec.digest,
-        "recipe_digest": spec.recipe_digest,
-        "scheme": repr(scheme),
-        "teacher_sha256": teacher.sha256,
-        "started": now(),
-        "provenance": provenance(str(device)),
-    }
+def _epoch(
+    run: Training,
+    spec: RunSpec,
+    paths: RunPaths,
+    train_set: LabelledImages,
+    recorder: Recorder | None,
+    interrupts: Interrupts,
+    on_step: StepDone | None,
+    ranks: Ranks,
+    keep_every: float,
+) -> None:
+    """The steps of one epoch, from where the run is."""
+    place, recipe, device = run.place, spec.recipe, train_set.device
+    began = kept = time.perf_counter()
+    spent = place.seconds
+    if recorder is not None:
+        recorder.start_epoch(place.epoch + 1, place.step)
+    run.network.train()
+    run.loss.start_epoch(place.epoch + 1)
+    if place.step == 0:
+        run.loss.forget()
+        for scheme in run.schemes.values():
+            scheme.reset()
+    if run.moving is not None:
+        run.moving.before_epoch(place.epoch, place.step)
+    chunks = torch.split(epoch_order(spec.seed, place.epoch, len(train_set)), recipe.batch_size)
+    total = torch.tensor(place.total, device=device, dtype=torch.float64)
+    batches = train_set.batches(chunks[place.step :], run.base, spec.seed, place.epoch)
+    for step, (pixels, labels, ids) in enumerate(batches, place.step):
+        for group in run.optimiser.param_groups:
+            group["lr"] = recipe.lr_at(place.epoch * len(chunks) + step, len(chunks))
+        run.asking.next_step()
+        x = batch_of(pixels, train_set, spec)
+        scheme = run.scheme(spec)
+        view = scheme.apply(
+            x,
+            labels,
+            ids,
+            generator=view_generator(spec.seed, scheme.draws, place.epoch, step),
+            teacher=run.asking.logits,
+            student=lambda images: score(run.student, images),
+        )
+        mine, share = ranks.slice(len(labels)), ranks.slice(len(view.lam))
+        own = view if ranks.world == 1 else part_of(view, share)
+        originals, views = sides(run, spec, x[mine], own)
+        asked = run.asking(x)[0] if run.loss.targets.kind == "interpolated" else views.teacher
+        found = run.loss.of(originals, views, own, labels, ids, mine, asked)
+        weight = ranks.world * (mine.stop - mine.start) / len(labels)  # uneven shares of a short last batch
+        run.optimiser.zero_grad(set_to_none=True)
+        (found.loss if weight == 1 else weight * found.loss).backward()
+        run.optimiser.step()
+        if run.moving is not None:
+            run.moving.after_step(run.student, step)
+        mean = ranks.sum(found.loss.detach() * ((mine.stop - mine.start) / len(labels)))
+        total += mean.double() * len(labels)
+        record(recorder, ranks, step, ids, labels, view, originals, views, found)
+        if on_step is not None and ranks.main:
+            on_step(place.epoch + 1, step + 1, mean.item)
+        stop = ranks.any(interrupts.asked, device)
+        due = ranks.any(time.perf_counter() - kept > keep_every, device)
+        if (stop or due) and step + 1 < len(chunks):
+            kept = time.perf_counter()
+            place.step, place.total, place.seconds = step + 1, float(total), spent + kept - began
+            if recorder is not None:
+                recorder.hold(step + 1)
+                save_state(paths.state, run.state_dict(spec))
+            ranks.barrier()
+            if stop:
+                interrupts.stop()
+    place.total, place.seconds = float(total), spent + time.perf_counter() - began

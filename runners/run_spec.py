@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from kdstats.data import Selection
 from kdstats.records.paths import RunPaths
 from runners.recipes import Recipe
+from runners.training.teaching import Teaching
 
-# Fields that came after the first runs, with their defaults.
-_LATER: dict[str, Any] = {
-    "targets": "teacher",
-    "img_size": None,
-    "classes": None,
-    "per_class": None,
-    "val_split": None,
+ORIGINALS = {
+    "kept": "originals and views are both trained on (Wang et al. 2022)",
+    "replaced": "views take the place of the originals (MIX-KD, RecursiveMix)",
+}
+PASSES = {
+    "two": "originals and views go through the student apart, two batches for BatchNorm, as published",
+    "joint": "originals and views go through the student together, one batch for BatchNorm",
 }
 
 
@@ -36,12 +37,12 @@ class RunSpec:
         teacher_sha256: Of the weights.
         student: Architecture of the student.
         scheme: Augmentation scheme of the views.
-        draws: ``batch`` or ``sample``.
         seed: Of initialisation, order, standard augmentation and draws.
         recipe: Optimisation.
+        draws: ``batch`` or ``sample``.
         temperature: T of the distillation loss.
-        gamma: Weight of the cross-entropy with the labels of the originals.
-        alpha: Weight of each of the two distillation terms, originals and views.
+        gamma: Weight γ of the cross-entropy with the labels.
+        alpha: Weight α of the distillation term of the originals, and of that of the views (but see alpha_views).
         targets: What the views are taught, see :data:`kdstats.schemes.TARGETS`.
         log_every: Record the samples of every k-th epoch.
         log_dtype: ``float32`` or ``float16`` on disk.
@@ -50,6 +51,18 @@ class RunSpec:
         per_class: So many training images of each class; None for all.
         val_split: Share of the training images that is held out to choose the best epoch; None chooses it by test
             images.
+        objective: The loss L beside CE and KL, see :mod:`runners.objectives`; ``kd`` is KL alone.
+        objective_params: Its own parameters, pairs of name and value.
+        beta: Weight β of L.
+        student_temperature: T of the student where it is not the teacher's.
+        alpha_views: Weight of the views' distillation where it is not α.
+        originals: See :data:`ORIGINALS`.
+        passes: See :data:`PASSES`.
+        teaching: Teachers that follow the student; None for the fixed one.
+        determinism: See :data:`runners.training.switches.DETERMINISM`.
+        channels_last: Memory layout of images and student.
+        compile: See :data:`runners.training.switches.COMPILE`.
+        fold_teacher: Whether the teacher's BatchNorm is folded into its convolutions.
     """
 
     dataset: str
@@ -74,6 +87,18 @@ class RunSpec:
     classes: str | None = None
     per_class: int | None = None
     val_split: float | None = None
+    objective: str = "kd"
+    objective_params: tuple[tuple[str, Any], ...] = ()
+    beta: float = 0.0
+    student_temperature: float | None = None
+    alpha_views: float | None = None
+    originals: str = "kept"
+    passes: str = "two"
+    teaching: Teaching | None = None
+    determinism: str = "seeded"
+    channels_last: bool = True
+    compile: str = "off"
+    fold_teacher: bool = False
 
     @property
     def selection(self) -> Selection:
@@ -85,10 +110,10 @@ class RunSpec:
 
         A field that came after the first runs is left out while it has its default, so that their digests stay.
         """
-        fields = asdict(self)
+        found = asdict(self)
         for place in ("data", "teacher_weights"):
-            del fields[place]
-        return {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
+            del found[place]
+        return {k: v for k, v in found.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
 
     @property
     def digest(self) -> str:
@@ -117,5 +142,10 @@ class RunSpec:
         )
 
 
-def _digest(fields: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+# Fields that the first runs did not have, with their defaults.
+_FIRST = ("draws", "temperature", "gamma", "alpha", "log_every", "log_dtype")
+_LATER = {f.name: f.default for f in fields(RunSpec) if f.default is not MISSING and f.name not in _FIRST}
+
+
+def _digest(resolved: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
-"""Trains one student under one scheme.
+"""Trains one student under one scheme; the same command goes on where a stopped one was.
 
 python -m runners.student --scheme cutmix --student lenet8 --out runs/one
+torchrun --nproc-per-node 2 -m runners.student --scheme cutmix --out runs/one
 """
 
 from __future__ import annotations
@@ -8,22 +9,34 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from kdstats import models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import Selection, Splits
+from kdstats.errors import UsageError
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done
+from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
-from runners import recipes
-from runners.loop import EpochDone, train_student
-from runners.run_spec import RunSpec
+from runners import objectives, recipes
+from runners.config import KdSection, TeachingSection, TrainSection, explain
+from runners.epoch_progress import EpochProgress, first_lines
+from runners.loop import KEEP_EVERY, EpochDone, train_student
+from runners.run_spec import ORIGINALS, PASSES, RunSpec
 from runners.selection_flags import add_selection, selection_of
+from runners.training.ranks import Ranks
+from runners.training.switches import COMPILE, DETERMINISM
+from runners.training.teaching import TEACHINGS
+
+_STOPPED = "the state is kept: the same command goes on from it"
 
 
 @functools.lru_cache(maxsize=4)
@@ -38,91 +51,227 @@ def _teacher(weights: str, arch: str, selection: Selection, device: str) -> Netw
 
 
 def run_spec(
-    spec: RunSpec, paths: RunPaths, device: str = "auto", on_epoch: EpochDone | None = None
+    spec: RunSpec, paths: RunPaths, device: str = "auto", on_epoch: EpochDone | None = None, **more: Any
 ) -> dict[str, Any]:
-    """Carries out ``spec`` unless it is complete already; returns its outcome."""
+    """Carries out ``spec`` unless it is complete already; returns its outcome.
+
+    ``more`` goes to :func:`runners.loop.train_student`.
+    """
     if is_complete(paths):
         outcome: dict[str, Any] = read_done(paths)["extra"]["outcome"]
         return outcome
-    teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
     images = _images(spec.selection, device)
-    return train_student(spec, paths, images.train, images.test, teacher, on_epoch, images.validation)
+    teacher = None
+    if spec.teaching is None:
+        teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
+    return train_student(spec, paths, images.train, images.test, teacher, on_epoch, images.validation, **more)
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m runners.student", description=__doc__.splitlines()[0])
-    parser.add_argument("--scheme", required=True, help="augmentation scheme of the views")
-    parser.add_argument("--student", default="lenet8", help="student network (default: lenet8)")
-    parser.add_argument("--dataset", default="digits", help="data set (default: digits)")
-    parser.add_argument("--data", type=Path, help="folder with its files, where it is not embedded")
-    add_selection(parser)
-    parser.add_argument(
-        "--teacher", type=Path, help="teacher's weights; the shipped digits teacher by default"
-    )
-    parser.add_argument("--arch", help="teacher's network, unless a card beside the weights names it")
-    parser.add_argument("--recipe", help=f"one of {', '.join(recipes.names())}")
-    parser.add_argument("--epochs", type=int, help="another number of epochs")
-    parser.add_argument(
-        "--draws", default="batch", choices=schemes.GRANULARITIES, help="granularity of draws"
-    )
-    parser.add_argument("--temperature", type=float, default=4.0, help="T of the KL terms (default: 4)")
-    parser.add_argument("--gamma", type=float, default=0.1, help="weight of the cross-entropy (default: 0.1)")
-    parser.add_argument("--alpha", type=float, default=0.9, help="weight of each KL term (default: 0.9)")
-    parser.add_argument(
-        "--targets", default="teacher", choices=tuple(schemes.TARGETS), help="what the views are taught"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder under which the run directory is made"
-    )
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     keep_pages()
-    args.student = models.canonical(args.student)
+    ranks = Ranks.join(pick_device(args.device))
+    try:
+        return _run(args, ranks)
+    finally:
+        ranks.leave()
+
+
+def _run(args: argparse.Namespace, ranks: Ranks) -> int:
+    spec = _spec(args)
+    paths = spec.paths(args.out)
+    splits = _images(spec.selection, args.device)
+    steps = -(-len(splits.train) // spec.recipe.batch_size)
+    with EpochProgress(spec.title, spec.recipe.epochs, steps, _epochs_on_disk(paths)) as progress:
+        if ranks.main and not is_complete(paths):
+            _introduce(spec, splits, args.device, ranks, progress)
+        outcome = run_spec(
+            spec,
+            paths,
+            args.device,
+            lambda epoch, epochs, line: progress.end_epoch(epoch, line),
+            on_step=progress.step,
+            ranks=ranks,
+            keep_every=args.keep_every,
+        )
+    if ranks.main:
+        print(
+            f"{spec.title}: test loss {outcome['test_loss_last']:.4f}, accuracy {outcome['acc_last']:.2%} "
+            f"after {outcome['epochs']} epochs (best {outcome['acc_best']:.2%} in epoch {outcome['epoch_best']})\n"
+            f"{paths.root}"
+        )
+    return 0
+
+
+def _introduce(spec: RunSpec, splits: Splits, device: str, ranks: Ranks, progress: EpochProgress) -> None:
+    """The first lines: what is trained, how good the teacher is, on what."""
+    quality, sha, name, mode = None, "none", spec.teacher, "follows the student"
+    if spec.teaching is None:
+        teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
+        quality, sha, name = remembered(teacher, splits.test), teacher.sha256, teacher.name
+        mode = "evaluation mode, BatchNorm folded" if spec.fold_teacher else "evaluation mode"
+    for line in first_lines(
+        title=spec.title,
+        teacher=name,
+        teacher_sha256=sha,
+        teacher_accuracy=None if quality is None else quality.accuracy,
+        teacher_loss=None if quality is None else quality.loss,
+        recipe=spec.recipe,
+        digest=spec.digest,
+        device=str(splits.train.device),
+        processes=ranks.world,
+        mode=mode,
+    ):
+        progress.say(line)
+
+
+def _epochs_on_disk(paths: RunPaths) -> int:
+    try:
+        with paths.metrics.open("rb") as stream:
+            return sum(1 for _ in stream)
+    except OSError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runners.student", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--scheme", required=True, help="augmentation scheme of the views")
+    add("--student", default="lenet8", help="student network (default: lenet8)")
+    add("--dataset", default="digits", help="data set (default: digits)")
+    add("--data", type=Path, help="folder with its files, where it is not embedded")
+    add_selection(parser)
+    add("--teacher", help="teacher's weights or source; the shipped digits teacher by default")
+    add("--arch", help="teacher's network, unless a card beside the weights names it")
+    add(
+        "--teaching",
+        default="fixed",
+        choices=tuple(TEACHINGS),
+        help="teachers that follow the student instead",
+    )
+    add("--then", metavar="SCHEMES", help="with --teaching: schemes of the later shifts, separated by commas")
+    add("--recipe", help=f"one of {', '.join(recipes.names())}")
+    add("--epochs", type=int, help="another number of epochs; milestones scale with it")
+    add("--draws", default="batch", choices=schemes.GRANULARITIES, help="granularity of draws")
+    add("--objective", default="kd", help=f"the loss L, one of {', '.join(objectives.names())} (default: kd)")
+    add("--param", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective")
+    add("--temperature", type=float, default=4.0, help="T of the KL terms (default: 4)")
+    add("--gamma", type=float, help="weight of the cross-entropy (default: the objective's, 0.1 for kd)")
+    add("--alpha", type=float, help="weight of each KL term (default: the objective's, 0.9 for kd)")
+    add("--beta", type=float, help="weight of the objective (default: its own)")
+    add("--alpha-views", type=float, help="weight of the views' KL term, where it is not alpha")
+    add("--targets", default="teacher", choices=tuple(schemes.TARGETS), help="what the views are taught")
+    add(
+        "--originals",
+        default="kept",
+        choices=tuple(ORIGINALS),
+        help="kept beside the views, or replaced by them",
+    )
+    add("--passes", default="two", choices=tuple(PASSES), help="originals and views apart, or as one batch")
+    add("--determinism", default="seeded", choices=tuple(DETERMINISM), help="how far runs repeat themselves")
+    add("--compile", default="off", choices=tuple(COMPILE), help="torch.compile of the student")
+    add("--fold-teacher", action="store_true", help="fold the teacher's BatchNorm into its convolutions")
+    add("--log-every", type=int, default=1, metavar="K", help="record the samples of every k-th epoch")
+    add("--log-dtype", default="float32", choices=("float32", "float16"), help="precision of the records")
+    add(
+        "--keep-every",
+        type=float,
+        default=KEEP_EVERY,
+        metavar="SECONDS",
+        help="between states within an epoch",
+    )
+    add("--seed", type=int, default=0, help="seed (default: 0)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--out", type=Path, required=True, help="folder under which the run directory is made")
+    return parser
+
+
+def _spec(args: argparse.Namespace) -> RunSpec:
     selection = selection_of(args)
     train_set = _images(selection, args.device).train
-    teacher = load_network(args.teacher, args.arch, train_set, pick_device(args.device))
-    recipe = recipes.get(args.recipe or ("digits" if args.dataset == "digits" else "cifar-short"))
-    spec = RunSpec(
+    student = models.canonical(args.student)
+    try:
+        kd = KdSection(
+            params=dict(map(_parameter, args.param)),
+            **{
+                name: getattr(args, name)
+                for name in (
+                    "objective",
+                    "temperature",
+                    "gamma",
+                    "alpha",
+                    "beta",
+                    "alpha_views",
+                    "targets",
+                    "originals",
+                )
+            },
+        )
+        switches = TrainSection(
+            recipe=recipes.for_student(args.recipe or _usual(args.dataset), student).name,
+            epochs=args.epochs,
+            **{name: getattr(args, name) for name in ("passes", "determinism", "compile", "fold_teacher")},
+        )
+        then = None if args.then is None else tuple(args.then.split(","))
+        teaching = TeachingSection(kind=args.teaching, then=then).resolve()
+    except ValidationError as error:
+        raise UsageError("; ".join(map(explain, error.errors()))) from None
+    if teaching is None:
+        found = load_network(args.teacher, args.arch, train_set, pick_device(args.device))
+        teacher: dict[str, Any] = {
+            "teacher": found.arch,
+            "teacher_weights": found.source,
+            "teacher_sha256": found.sha256,
+        }
+        teacher["teacher_arch"] = found.arch
+    else:
+        if args.teacher is not None:
+            raise UsageError(
+                f"--teaching {args.teaching} makes its teachers of the student; leave out --teacher"
+            )
+        teacher = {
+            "teacher": args.teaching,
+            "teacher_weights": "",
+            "teacher_sha256": "",
+            "teacher_arch": student,
+        }
+    return RunSpec(
         dataset=args.dataset,
         data=selection.path,
         dataset_sha256=train_set.digest,
-        teacher=teacher.arch,
-        teacher_weights=teacher.source,
-        teacher_arch=teacher.arch,
-        teacher_sha256=teacher.sha256,
-        student=args.student,
+        **teacher,
+        student=student,
         scheme=schemes.record(args.scheme).name,
         seed=args.seed,
-        recipe=recipe.with_epochs(args.epochs).on_this_machine(),
+        recipe=switches.resolve(),
         draws=args.draws,
-        temperature=args.temperature,
-        gamma=args.gamma,
-        alpha=args.alpha,
-        targets=args.targets,
+        log_every=args.log_every,
+        log_dtype=args.log_dtype,
         img_size=selection.img_size,
         classes=selection.classes,
         per_class=selection.per_class,
         val_split=selection.val_split,
+        teaching=teaching,
+        **kd.fields(),
+        **switches.fields(),
     )
-    paths = spec.paths(args.out)
-    outcome = run_spec(spec, paths, args.device, _say)
-    print(
-        f"{spec.title}: test loss {outcome['test_loss_last']:.4f}, accuracy {outcome['acc_last']:.2%} "
-        f"after {outcome['epochs']} epochs (best {outcome['acc_best']:.2%} in epoch {outcome['epoch_best']})\n"
-        f"{paths.root}"
-    )
-    return 0
 
 
-def _say(epoch: int, epochs: int, line: dict[str, Any]) -> None:
-    sys.stderr.write(
-        f"epoch {epoch}/{epochs}  train loss {line['train_loss']:.4f}  test loss {line['test_loss']:.4f}  "
-        f"accuracy {line['test_acc']:.2%}  {line['seconds']:.1f} s\n"
-    )
-    sys.stderr.flush()
+def _usual(dataset: str) -> str:
+    return "digits" if dataset == "digits" else "cifar-short"
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """``key=value``, the value in TOML's spelling or a text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--param takes KEY=VALUE, for example nce_k=4096, not {text!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
 
 
 if __name__ == "__main__":
-    sys.exit(run_program("runners.student", main, "the same command continues after the last whole epoch"))
+    sys.exit(run_program("runners.student", main, _STOPPED))

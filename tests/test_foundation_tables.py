@@ -59,7 +59,7 @@ def test_json_has_no_nan_and_takes_numpy():
 def test_markdown_escapes_pipes_and_line_ends():
     lines = tables.to_markdown(ROWS, COLUMNS).splitlines()
     assert lines[1] == "| --- | ---: | ---: |"
-    assert lines[3].startswith(r"| a\|b & 50%_x |")
+    assert lines[3].startswith(r"| a\|b & 50%\_x |")
     assert len(lines) == 5
     assert all(line.replace(r"\|", "").count("|") == 4 for line in lines)
 

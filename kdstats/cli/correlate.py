@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kdstats.errors import CheckError, UsageError
+from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.tables import check_format
 
 if TYPE_CHECKING:
-    from kdstats.cli.correlate_answer import Answer, Source
+    from kdstats.cli.correlate_answer import Answer
+    from kdstats.cli.correlate_source import Source
+
+SECTIONS = {
+    "panels": "coefficients of every panel",
+    "across": "over all panels: means, repeated measures, regression",
+    "choice": "what choosing by x has been worth",
+    "errors": "corrected for errors of measurement (--x-se, --y-se)",
+    "given": "partial correlations (--given)",
+    "without": "each coefficient without any one point",
+    "mixed": "mixed model of all panels",
+}
 
 
 def command(
@@ -36,10 +47,25 @@ def command(
         metavar="COL",
     ),
     x_se: str | None = typer.Option(
-        None, "--x-se", help="Column with standard errors of x, drawn as error bars by --plot.", metavar="COL"
+        None,
+        "--x-se",
+        help="Column with standard errors of x: slope and correlation are corrected for them, and --plot draws them. "
+        "A spread over seeds is not one: divide it by the root of their number.",
+        metavar="COL",
     ),
     y_se: str | None = typer.Option(
-        None, "--y-se", help="Column with standard errors of y, drawn as error bars by --plot.", metavar="COL"
+        None, "--y-se", help="Column with standard errors of y, alike.", metavar="COL"
+    ),
+    given: str | None = typer.Option(
+        None,
+        help="Rival predictors, separated by commas, to hold fixed in partial correlations, e.g. entropy.",
+        metavar="COLS",
+    ),
+    cluster: str | None = typer.Option(
+        None,
+        help="Columns whose values tell apart what may err together in the regression across panels, e.g. teacher; by "
+        "default the panels, and the labels where panels share them.",
+        metavar="COLS",
     ),
     published: str | None = typer.Option(
         None,
@@ -51,6 +77,12 @@ def command(
         "--format",
         help="table (for reading), json (one document with everything), csv (coefficients), md or latex.",
         metavar="FORMAT",
+    ),
+    show: str | None = typer.Option(
+        None,
+        help="Sections to print, separated by commas: panels (every coefficient), across, choice, errors, given, "
+        "without (leave-one-out), mixed, or all. csv prints one.",
+        metavar="SECTIONS",
     ),
     plot: Path | None = typer.Option(
         None, help="Also save a scatter figure, one panel per group: .png, .pdf or .svg.", metavar="FILE"
@@ -79,10 +111,12 @@ def command(
 
     Example: kdstats correlate study.csv --x t_stddev --y test_loss --group pair --label scheme
     """
-    from kdstats.cli.correlate_answer import compute, file_source, published_source, render
+    from kdstats.cli.correlate_answer import compute, render
+    from kdstats.cli.correlate_source import file_source, published_source
 
     request = Request(
-        file, x, y, group, label, x_se, y_se, published, fmt, plot, interval, confidence, choose, better, seed
+        file, x, y, group, label, x_se, y_se, given, cluster, published, fmt, show, plot, interval, confidence, choose,
+        better, seed,
     )  # fmt: skip
     request.check()
     source = published_source(request) if published is not None else file_source(request)
@@ -106,8 +140,11 @@ class Request:
     label: str | None
     x_se: str | None
     y_se: str | None
+    given: str | None
+    cluster: str | None
     published: str | None
     fmt: str
+    show: str | None
     plot: Path | None
     interval: str
     confidence: float
@@ -130,19 +167,45 @@ class Request:
             raise UsageError(f"{what}: name a table, or use --published wang2022")
         if self.published is not None:
             mine = {"--x": self.x, "--y": self.y, "--group": self.group, "--label": self.label}
-            mine |= {"--x-se": self.x_se, "--y-se": self.y_se}
+            mine |= {"--x-se": self.x_se, "--y-se": self.y_se, "--given": self.given}
             given = [name for name, value in mine.items() if value is not None]
             if given:
                 raise UsageError(f"{given[0]} belongs to a FILE; --published has its own columns")
         elif self.x is None or self.y is None:
             missing = " and ".join(n for n, v in (("--x", self.x), ("--y", self.y)) if v is None)
             raise UsageError(f"{missing} not given: name the columns of the predictor and the outcome")
-        if self.plot is None and (self.x_se or self.y_se):
-            raise UsageError("--x-se and --y-se are drawn by --plot; give --plot FILE too")
+        self._check_sections()
         if self.plot is not None:
             from kdstats.figures.style import check_path
 
             check_path(self.plot)
+
+    def _check_sections(self) -> None:
+        shown = self.sections()
+        if self.fmt == "csv" and len(shown) > 1:
+            raise UsageError(f"csv prints one section; --show names {len(shown)}")
+        if self.fmt == "json" and self.show is not None:
+            raise UsageError("json holds every section; leave --show out")
+        if self.show == "all":
+            return
+        if "errors" in shown and self.published is None and self.x_se is None and self.y_se is None:
+            raise UsageError("--show errors needs the standard errors: --x-se COL, --y-se COL")
+        if "given" in shown and self.given is None:
+            raise UsageError("--show given needs the columns to hold fixed: --given COLS")
+
+    def sections(self) -> tuple[str, ...]:
+        """Sections asked for by ``--show``, in order of printing; empty where it is not given."""
+        if self.show is None:
+            return ()
+        if self.show == "all":
+            return tuple(SECTIONS)
+        names = [name.strip() for name in self.show.split(",") if name.strip()]
+        if not names:
+            raise UsageError("--show names no section")
+        for name in names:
+            if name not in SECTIONS:
+                raise unknown("section", name, [*SECTIONS, "all"])
+        return tuple(name for name in SECTIONS if name in names)
 
     def command(self) -> str:
         """The command line that gives this result again."""
@@ -157,6 +220,9 @@ class Request:
             "--label": self.label,
             "--x-se": self.x_se,
             "--y-se": self.y_se,
+            "--given": self.given,
+            "--cluster": self.cluster,
+            "--show": self.show,
             "--plot": self.plot,
         }
         words += [part for name, value in pairs.items() if value is not None for part in (name, str(value))]

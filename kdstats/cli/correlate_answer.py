@@ -1,13 +1,12 @@
-"""What ``kdstats correlate`` computes, and the document it prints."""
+"""What ``kdstats correlate`` computes, the document it prints, and its sections as tables."""
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdstats._version import __version__
-from kdstats.errors import UsageError
+from kdstats.cli.correlate_rows import records, section_rows
 from kdstats.tables import to_json, write
 
 if TYPE_CHECKING:
@@ -16,162 +15,99 @@ if TYPE_CHECKING:
     from kdstats.association.meta import MetaAnalysis
     from kdstats.association.regret import Regret
     from kdstats.cli.correlate import Request
-    from kdstats.published.wang2022 import Wang2022
+    from kdstats.cli.correlate_parts import Across, Corrected, Partial
+    from kdstats.cli.correlate_source import Source
 
 SCHEMA = "kdstats/correlate/1"
 _POOLING = "Panels are never pooled as independent points."
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The points, and what they are called."""
-
-    table: pd.DataFrame
-    title: str
-    x: str
-    y: str
-    groups: list[str]
-    label: str | None
-    x_name: str
-    y_name: str
-    unit: str
-    what: str
-    kind: str = "panels"
-    names: dict[str, str] = field(default_factory=dict)
-    short_names: dict[str, str] = field(default_factory=dict)
-    study: Wang2022 | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything computed."""
+    """Everything computed; parts that were not asked for are empty."""
 
     results: pd.DataFrame
     leave_one_out: pd.DataFrame | None
     meta: list[MetaAnalysis]
     regret: Regret
+    across: Across
+    corrected: Corrected | None
+    partial: Partial | None
     notes: list[str]
     unreproduced: list[str]
 
 
-def published_source(request: Request) -> Source:
-    from kdstats.published import load_published
-
-    study = load_published(str(request.published))
-    return Source(
-        table=study.points,
-        title=f"{study.citation}: student test loss against T. stddev",
-        x="t_stddev",
-        y="test_loss",
-        groups=["panel"],
-        label="scheme",
-        x_name="T. stddev",
-        y_name="student test loss (nats)",
-        unit="nats",
-        what="scheme",
-        kind="published panels",
-        names=study.names(),
-        short_names=study.names(short=True),
-        study=study,
-    )
-
-
-def file_source(request: Request) -> Source:
-    from kdstats.association.reading import read_table
-
-    table = read_table(request.file or "")
-    x, y = str(request.x), str(request.y)
-    if request.group is None:
-        groups = []
-    elif request.group in table.columns:
-        groups = [request.group]
-    else:
-        groups = [name.strip() for name in request.group.split(",") if name.strip()]
-        if not groups:
-            raise UsageError("--group names no column")
-    return Source(
-        table=table,
-        title=f"{request.file}: {y} against {x}",
-        x=x,
-        y=y,
-        groups=groups,
-        label=request.label,
-        x_name=x,
-        y_name=y,
-        unit=f"in {y}",
-        what=request.label or "row",
-    )
-
-
 def compute(request: Request, source: Source) -> Answer:
-    import numpy as np
-
     from kdstats.association.bootstrap import LARGEST_N
-    from kdstats.association.coefficients import METHODS
     from kdstats.association.correlate import correlate
     from kdstats.association.loo import leave_one_out
-    from kdstats.association.meta import meta_analysis
+    from kdstats.association.panels import split
     from kdstats.association.regret import regret
+    from kdstats.cli.correlate_parts import across, corrected, means, partial, rng_for
 
-    x, y, group, label, table = source.x, source.y, source.groups, source.label, source.table
+    columns: dict[str, Any] = {"x": source.x, "y": source.y, "group": source.groups, "label": source.label}
+    table, shown = source.table, request.sections()
+    everything = request.fmt == "json"
     results = correlate(
-        table,
-        x=x,
-        y=y,
-        group=group,
-        label=label,
-        confidence=request.confidence,
-        interval=request.interval,
-        seed=request.seed,
+        table, **columns, confidence=request.confidence, interval=request.interval, seed=request.seed
     )
-    notes, meta, without = [], [], None
-    if int(results["n"].max()) <= LARGEST_N:
-        without = leave_one_out(table, x=x, y=y, group=group, label=label)
-    else:
-        notes.append(f"no leave-one-out: a panel has more than {LARGEST_N:,} points")
-    if len(results) > len(METHODS):
-        for method in METHODS:
-            rows = results[results["method"] == method]
-            try:
-                found = meta_analysis(
-                    rows["estimate"], rows["n"], method=method, confidence=request.confidence
-                )
-            except UsageError as error:
-                notes.append(f"no mean over panels for {method}: {error}")
-            else:
-                meta.append(found)
+    panels = split(table, **columns)
+    without, notes = None, []
+    if everything or "without" in shown:
+        if int(results["n"].max()) <= LARGEST_N:
+            without = leave_one_out(table, **columns)
+        else:
+            notes.append(f"no leave-one-out: a panel has more than {LARGEST_N:,} points")
+    meta, missing = means(request, results, [panel.name for panel in panels])
     cost = regret(
         table,
-        x=x,
-        y=y,
-        group=group,
-        label=label,
+        **columns,
         choose=request.choose,
         better=request.better,
         confidence=request.confidence,
-        rng=np.random.default_rng([request.seed, zlib.crc32(b"regret")]),
+        rng=rng_for(request, "regret"),
     )
-    wrong = source.study.unreproduced(results) if source.study is not None else []
-    return Answer(results, without, meta, cost, notes, wrong)
+    errors = None
+    if everything or "errors" in shown or (not shown and source.study is None):
+        errors = corrected(request, source, panels)
+    return Answer(
+        results=results,
+        leave_one_out=without,
+        meta=meta,
+        regret=cost,
+        across=across(request, source, panels, mixed=everything or "mixed" in shown),
+        corrected=errors,
+        partial=partial(request, source, panels),
+        notes=[*missing, *notes],
+        unreproduced=source.study.unreproduced(results) if source.study is not None else [],
+    )
 
 
 def render(request: Request, source: Source, answer: Answer) -> str:
     if request.fmt == "json":
         return to_json(_document(request, source, answer))
     if request.fmt == "csv":
-        return write("csv", _records(answer.results), [str(c) for c in answer.results.columns])
+        section = (request.sections() or ("panels",))[0]
+        rows = section_rows(section, source, answer)
+        head = list(rows[0]) if rows else ["notes"]
+        return write("csv", rows, list(dict.fromkeys([*head, *(key for row in rows for key in row)])))
     from kdstats.cli.correlate_text import page
 
     return page(request, source, answer)
 
 
 def _document(request: Request, source: Source, answer: Answer) -> dict[str, Any]:
+    found = answer.across
     definition = {
         "source": str(request.file) if request.file is not None else request.published,
         "x": source.x,
         "y": source.y,
         "group": source.groups,
         "label": source.label,
+        "x_se": source.x_se,
+        "y_se": source.y_se,
+        "given": source.given,
+        "cluster": source.cluster,
         "confidence": request.confidence,
         "interval": request.interval,
         "p_value": "two-sided, scipy's default test",
@@ -181,18 +117,22 @@ def _document(request: Request, source: Source, answer: Answer) -> dict[str, Any
         "better": request.better,
         "pooling": _POOLING,
     }
-    kind, names = source.kind, source.short_names
-    sentence = answer.regret.sentence(
-        predictor=source.x_name, unit=source.unit, kind=kind, what=source.what, names=names
-    )
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "definition": definition,
-        "results": _records(answer.results),
-        "leave_one_out": [] if answer.leave_one_out is None else _records(answer.leave_one_out),
-        "meta_analysis": [found.to_dict() for found in answer.meta],
-        "regret": {**answer.regret.to_dict(), "sentence": sentence},
-        "notes": answer.notes,
+        "results": records(answer.results),
+        "leave_one_out": [] if answer.leave_one_out is None else records(answer.leave_one_out),
+        "meta_analysis": [each.to_dict() for each in answer.meta],
+        "repeated_correlation": None if found.repeated is None else found.repeated.to_dict(),
+        "regression": [] if found.regression is None else records(found.regression),
+        "wild_bootstrap": [{"clusters_by": w.clusters_by, **w.found.to_dict()} for w in found.wild],
+        "mixed_model": None if found.mixed is None else found.mixed.to_dict(),
+        "leave_one_pair_out": None if found.pair_out is None else found.pair_out.to_dict(),
+        "measurement_errors": _errors_document(answer),
+        "partial_correlation": _partial_document(answer),
+        "regret": {**answer.regret.to_dict(), "sentence": sentence(source, answer)},
+        "notes": all_notes(answer),
+        "hints": list(source.hints),
         "provenance": {"version": __version__, "command": request.command(), "seed": request.seed},
     }
     if source.study is not None:
@@ -204,6 +144,33 @@ def _document(request: Request, source: Source, answer: Answer) -> dict[str, Any
     return document
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    # NaN (a permutation p that was not computed) leaves as None: an empty cell in CSV, null in JSON.
-    return [{str(k): None if v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
+def all_notes(answer: Answer) -> list[str]:
+    """Notes that belong to no single number: why a part is missing."""
+    parts = [answer.across, *(part for part in (answer.corrected, answer.partial) if part is not None)]
+    return [*answer.notes, *(note for part in parts for note in part.notes)]
+
+
+def sentence(source: Source, answer: Answer) -> str:
+    """What choosing by the predictor has been worth."""
+    return answer.regret.sentence(
+        predictor=source.x_name,
+        unit=source.unit,
+        kind=source.kind,
+        what=source.what,
+        names=source.short_names,
+    )
+
+
+def _errors_document(answer: Answer) -> dict[str, Any] | None:
+    found = answer.corrected
+    if found is None:
+        return None
+    frames = {"deming": found.deming, "disattenuated": found.disattenuated, "simex": found.simex}
+    return {name: records(frame) for name, frame in frames.items()}
+
+
+def _partial_document(answer: Answer) -> dict[str, Any] | None:
+    found = answer.partial
+    if found is None:
+        return None
+    return {"panels": records(found.panels), "across": records(found.across)}

@@ -1,36 +1,89 @@
-"""What ``kdstats correlate`` prints for a reader: the table, the means over panels, what a choice costs."""
+"""What ``kdstats correlate`` prints for a reader: the sections asked for, then every note and a hint or two."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdstats.association.coefficients import SYMBOLS
+from kdstats.association.coefficients import METHODS, SYMBOLS
+from kdstats.cli import correlate_sections as sections
+from kdstats.cli.correlate_notes import note_lines
+from kdstats.cli.correlate_numbers import bracket, number, p_text, short
+from kdstats.cli.correlate_rows import records
+from kdstats.cli.correlate_sections import Block
 from kdstats.tables import escape_latex, write
 
 if TYPE_CHECKING:
-    from kdstats.association.meta import MetaAnalysis
-    from kdstats.association.regret import Regret
     from kdstats.cli.correlate import Request
-    from kdstats.cli.correlate_answer import Answer, Source
+    from kdstats.cli.correlate_answer import Answer
+    from kdstats.cli.correlate_source import Source
+
+MOST_LONG = 3  # panels that get three lines each when nothing else is asked for
 
 
 def page(request: Request, source: Source, answer: Answer) -> str:
     """The whole answer as text, Markdown or LaTeX (there the sentences are comments)."""
-    table = _table(request.fmt, source, answer)
-    paragraphs = [
-        _across(answer),
-        _cost(source, answer.regret),
-        _check(source, answer),
-        _notes(source, answer),
-    ]
-    said = [line for paragraph in paragraphs if paragraph for line in ["", *paragraph]]
+    fmt, shown = request.fmt, request.sections()
     title = f"{source.title} ({_count(answer)})"
-    if request.fmt == "latex":
-        lines = [f"% {escape_latex(line)}".rstrip() for line in [title, *said]]
-        return table + "\n".join(lines) + "\n"
-    if request.fmt == "md":
-        said = [line and f"{line}  " for line in said]  # two spaces end a line in Markdown
-    return f"{title}\n\n{table}" + "\n".join([*said, ""])
+    blocks = [
+        _block(name, fmt, source, answer, full=bool(shown)) for name in shown or _default(source, answer)
+    ]
+    blocks.append(
+        Block("", "", [*_check(source, answer), *note_lines(source, answer), *_hints(shown, source, answer)])
+    )
+    parts = [title]
+    if fmt == "latex":
+        parts[0] = f"% {escape_latex(title)}"
+    for block in blocks:
+        if block.empty:
+            continue
+        parts.append("")
+        if block.heading:
+            parts.append(_heading(fmt, block.heading))
+        if block.table:
+            parts += [*([""] if block.heading and fmt == "md" else []), block.table.rstrip("\n")]
+        if block.table and block.lines and fmt == "md":
+            parts.append("")
+        parts += [_line(fmt, line) for line in block.lines]
+    if fmt == "latex":
+        parts = [part for part in parts if part]
+    return "\n".join([*parts, ""])
+
+
+def _default(source: Source, answer: Answer) -> list[str]:
+    names = ["panels", "across", "choice"]
+    if answer.corrected is not None:
+        names.append("errors")
+    if source.given:
+        names.append("given")
+    return names
+
+
+def _block(name: str, fmt: str, source: Source, answer: Answer, *, full: bool) -> Block:
+    if name == "panels":
+        compact = fmt == "table" and not full and answer.regret.k > MOST_LONG
+        said = "p of r: permutation test; (Holm): its parametric p, corrected for the number of panels."
+        return Block("", (_compact if compact else _table)(fmt, source, answer), [said] if compact else [])
+    make = {
+        "across": sections.across,
+        "choice": sections.choice,
+        "errors": sections.errors,
+        "given": sections.given,
+        "without": sections.without,
+        "mixed": sections.mixed,
+    }
+    return make[name](fmt, source, answer)
+
+
+def _heading(fmt: str, text: str) -> str:
+    if fmt == "latex":
+        return f"% {escape_latex(text)}"
+    return f"**{text}**" if fmt == "md" else text
+
+
+def _line(fmt: str, line: str) -> str:
+    if fmt == "latex":
+        return f"% {escape_latex(line)}".rstrip()
+    return f"{line}  " if fmt == "md" else line  # two spaces end a line in Markdown
 
 
 def _count(answer: Answer) -> str:
@@ -41,26 +94,21 @@ def _count(answer: Answer) -> str:
 
 
 def _table(fmt: str, source: Source, answer: Answer) -> str:
-    many = answer.regret.k > 1
+    """Three rows a panel: each coefficient with its interval and p-values."""
     confidence = float(answer.results["confidence"].iloc[0])
     rows: list[dict[str, Any]] = []
-    previous = None
-    for record in answer.results.to_dict("records"):
-        name = " ".join(str(record[g]) for g in source.groups)
-        row: dict[str, Any] = (
-            {} if name == previous and fmt == "table" else {"panel": source.names.get(name, name)}
-        )
-        previous = name
-        row |= {
+    for record in records(answer.results):
+        row = {
+            "panel": source.panel(record),
             "coefficient": SYMBOLS[record["method"]],
             "estimate": float(record["estimate"]),
             "interval": bracket(record["low"], record["high"]),
             "n": int(record["n"]),
         }
-        row |= {name: float(record[name]) for name in ("p_value", "p_permutation", "p_holm")}
+        row |= {p: record[p] for p in ("p_value", "p_permutation", "p_holm")}
         rows.append(row)
     columns = ["coefficient", "estimate", "interval", "p_value", "p_permutation", "n"]
-    if many:
+    if answer.regret.k > 1:
         columns.insert(-1, "p_holm")
     if source.groups:
         columns.insert(0, "panel")
@@ -72,64 +120,22 @@ def _table(fmt: str, source: Source, answer: Answer) -> str:
         "p_holm": "p (Holm)",
     }
     formats = {"estimate": number, **dict.fromkeys(("p_value", "p_permutation", "p_holm"), p_text)}
-    return write(fmt, rows, columns, headers, formats)
+    return write(fmt, sections.once(fmt, rows), columns, headers, formats)
 
 
-def number(value: float) -> str:
-    """Four decimals, with a true minus sign."""
-    return _signed(value, 4)
-
-
-def p_text(value: float) -> str:
-    """A p-value as papers print it."""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def bracket(low: float, high: float) -> str:
-    """An interval of correlations."""
-    return f"[{_signed(low, 3)}, {_signed(high, 3)}]"
-
-
-def _signed(value: float, decimals: int) -> str:
-    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")  # + 0.0 turns -0.0 into 0.0
-
-
-def _across(answer: Answer) -> list[str]:
-    if answer.regret.k < 2:
-        return []
-    lines = ["Panels are never pooled as independent points."]
-    if answer.meta:
-        lines[0] += f" Mean over {answer.meta[0].k} panels, random effects on Fisher's z:"
-        lines += [f"  {_mean(found)}" for found in answer.meta]
-        lines.append("Panels that share a teacher, a data set or schemes are not independent:")
-        lines.append("these means are less sure than their intervals say.")
-    return lines
-
-
-def _mean(found: MetaAnalysis) -> str:
-    text = f"{SYMBOLS[found.coefficient]} {number(found.estimate)} {bracket(found.low, found.high)}"
-    if found.prediction_low == found.prediction_low:
-        text += f", a further panel {bracket(found.prediction_low, found.prediction_high)}"
-    return f"{text}, I² {100 * found.i2:.0f} %"
-
-
-def _cost(source: Source, cost: Regret) -> list[str]:
-    if cost.k < 2:
-        return []
-    sentence = cost.sentence(
-        predictor=source.x_name,
-        unit=source.unit,
-        kind=source.kind,
-        what=source.what,
-        names=source.short_names,
-    )
-    span = f"[{cost.low:.2g}, {cost.high:.2g}]"
-    return [
-        f"{sentence[0].upper()}{sentence[1:]}.",
-        f"Mean cost over panels {cost.mean:.2g} {source.unit} {span}; share of panels hit "
-        f"[{cost.hits_low:.3f}, {cost.hits_high:.3f}]; "
-        f"{100 * cost.concordance:.0f} % of {cost.pairs} pairs ordered rightly.",
-    ]
+def _compact(fmt: str, source: Source, answer: Answer) -> str:
+    """One row a panel; p-values are those of Pearson's r."""
+    rows: list[dict[str, Any]] = []
+    for record in records(answer.results):
+        if record["method"] == METHODS[0]:
+            rows.append({"panel": source.panel(record), "n": int(record["n"])})
+            rows[-1] |= {name: record[name] for name in ("p_permutation", "p_holm")}
+        rows[-1][record["method"]] = short(record["estimate"], record["low"], record["high"])
+    confidence = 100 * float(answer.results["confidence"].iloc[0])
+    headers = {method: f"{SYMBOLS[method]} [{confidence:g} %]" for method in METHODS}
+    headers |= {"p_permutation": "p of r", "p_holm": "(Holm)"}
+    columns = ["panel", *METHODS, "p_permutation", "p_holm", "n"]
+    return write(fmt, rows, columns, headers, dict.fromkeys(("p_permutation", "p_holm"), p_text))
 
 
 def _check(source: Source, answer: Answer) -> list[str]:
@@ -143,20 +149,13 @@ def _check(source: Source, answer: Answer) -> list[str]:
     ]
 
 
-def _notes(source: Source, answer: Answer) -> list[str]:
-    where: dict[str, list[str]] = {}
-    for record in answer.results.to_dict("records"):
-        name = " ".join(str(record[g]) for g in source.groups)
-        for note in filter(None, str(record["notes"]).split("; ")):
-            at = (
-                f"{SYMBOLS[record['method']]} of {source.names.get(name, name)}"
-                if name
-                else SYMBOLS[record["method"]]
-            )
-            where.setdefault(note, []).append(at)
-    lines = []
-    for note, places in where.items():
-        shown = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-        lines.append(f"note: {note} ({shown})")
-    lines += [f"note: {note}" for note in [*answer.regret.notes, *answer.notes]]
-    return lines
+def _hints(shown: tuple[str, ...], source: Source, answer: Answer) -> list[str]:
+    hints = [f"hint: {hint}" for hint in source.hints]
+    if not shown:
+        more = ["without"]
+        if answer.regret.k > 1:
+            more = [*(["panels"] if answer.regret.k > MOST_LONG else []), *more, "mixed"]
+        if answer.corrected is None and source.y_se is not None:
+            more.append("errors")
+        hints.append(f"more: --show {','.join(more)} or all; --format json has everything")
+    return hints

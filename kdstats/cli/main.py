@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from kdstats._version import __version__
-from kdstats.cli import correlate, datasets, doctor, evaluate_da, models, schemes
+from kdstats.cli import correlate, datasets, doctor, estimate, evaluate_da, models, power, schemes
 from kdstats.console import INTERRUPTED, run_program
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 app.command("evaluate-da")(evaluate_da.command)
 app.command("correlate")(correlate.command)
+app.command("estimate")(estimate.command)
 app.add_typer(schemes.app, name="schemes")
+app.add_typer(power.app, name="power")
 app.command("datasets")(datasets.command)
 app.command("models")(models.command)
 app.command("doctor")(doctor.command)

@@ -104,16 +104,19 @@ def from_batches(
     scale = math.sqrt(layout.per_batch)
     value = scale * float(np.sqrt(keep * variance).mean())
     logs = log_jackknife(value, scale * np.sqrt(keep * left).mean(axis=1), "batches")
+    bias = logs.corrected - math.log(value)
     if not moments.exact:
-        return LogValue(math.exp(logs.corrected), logs.corrected, logs.pseudo, df)
+        return LogValue(math.exp(logs.corrected), logs.corrected, logs.pseudo, df, bias=bias)
     variance_o, left_o = within_epochs(originals, epoch)
     control = log_jackknife(float(np.sqrt(variance_o).mean()), np.sqrt(left_o).mean(axis=1), "originals")
     known = math.log(float(np.sqrt(moments.total / layout.batch_size).mean()))
     centred = control.pseudo - control.corrected
     slope = float(centred @ logs.pseudo) / float(centred @ centred) if centred.any() else 0.0
     pseudo = logs.pseudo - slope * (control.pseudo - known)
+    # The control's square root is biased alike, and the two biases cancel as far as the slope goes.
+    bias -= slope * (control.corrected - math.log(float(np.sqrt(variance_o).mean())))
     centre = float(pseudo.mean())
-    return LogValue(math.exp(centre), centre, pseudo, df - 1, slope, moments.log_se)
+    return LogValue(math.exp(centre), centre, pseudo, df - 1, slope, moments.log_se, bias)
 
 
 def within_epochs(units: Array, epoch: NDArray[np.int64]) -> tuple[Array, Array]:

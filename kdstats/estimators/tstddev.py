@@ -122,7 +122,7 @@ def t_stddev(mean_probs: Any, *, confidence: float = 0.95, definition: str = "")
     if not estimate.low <= found.value <= estimate.high:
         bias = found.value / math.exp(found.centre) - 1
         notes = (f"with {k} pools the square root biases the value by {bias:+.1%}",)
-    return replace(estimate, notes=notes)
+    return replace(estimate, notes=notes + estimate.notes)
 
 
 def from_pools(pools: Array) -> LogValue:
@@ -135,7 +135,8 @@ def from_pools(pools: Array) -> LogValue:
         raise CheckError(f"all {len(pools)} pool means are equal: nothing varies, T. stddev has no interval")
     value = mean_sd(pools)
     logs = log_jackknife(value, mean_sd_left_out(pools), "pools")
-    return LogValue(value, logs.corrected, logs.pseudo, len(pools) - 1)
+    bias = logs.corrected - math.log(value)
+    return LogValue(value, logs.corrected, logs.pseudo, len(pools) - 1, bias=bias)
 
 
 def null_value(classes: int, inputs: int) -> float:
@@ -146,6 +147,26 @@ def null_value(classes: int, inputs: int) -> float:
     if classes < 2 or inputs < 1:
         raise UsageError(f"the null value needs at least 2 classes and 1 input, not {classes} and {inputs}")
     return float(np.sqrt((1 / classes) * (1 - 1 / classes) / inputs))
+
+
+def ceiling_value(square: float, classes: int, inputs: int) -> float:
+    """Most that T. stddev can be over ``inputs`` independent inputs of a class-balanced stream.
+
+    ``sqrt((E‖p‖² − 1/C)/(C·n))`` by Jensen's inequality; reached where all classes vary alike, and equal to
+    :func:`null_value` for a fully confident teacher. A value above it shows dependence between inputs.
+
+    Args:
+        square: Mean of ``Σ_c p_c²`` over inputs, 1/C … 1; 1 for a fully confident teacher.
+        classes: C.
+        inputs: Independent inputs of a pool, n.
+
+    >>> ceiling_value(1.0, 100, 320) == null_value(100, 320)
+    True
+    """
+    if not 1 / classes - 1e-9 <= square <= 1 + 1e-9:
+        raise UsageError(f"the mean of Σp² lies between 1/C = {1 / classes:.4g} and 1, not {square}")
+    share = max(square - 1 / classes, 0.0) / (1 - 1 / classes)
+    return null_value(classes, inputs) * math.sqrt(share)
 
 
 @dataclass

@@ -35,14 +35,18 @@ class Batch(dict[str, NDArray[Any]]):
     Attributes:
         run: The run's directory.
         part: The Parquet file.
+        epoch: Epoch of the part.
+        last: No rows of this part follow.
         num_rows: Number of rows.
     """
 
-    __slots__ = ("num_rows", "part", "run")
+    __slots__ = ("epoch", "last", "num_rows", "part", "run")
 
-    def __init__(self, columns: dict[str, NDArray[Any]], run: Path, part: Path) -> None:
+    def __init__(
+        self, columns: dict[str, NDArray[Any]], run: Path, part: Path, epoch: int, last: bool
+    ) -> None:
         super().__init__(columns)
-        self.run, self.part = run, part
+        self.run, self.part, self.epoch, self.last = run, part, epoch, last
         self.num_rows = len(next(iter(columns.values())))
 
 
@@ -104,13 +108,15 @@ def _stream(
 ) -> Iterator[Batch]:
     needed = list(wanted) + (["view"] if codes is not None and "view" not in wanted else [])
     for (run, parts), first in zip(plan, headers, strict=True):
-        for _, path in parts:
+        for epoch, path in parts:
             with open_part(path, "samples") as (file, header):
                 if header.digest != first.digest:
                     raise MissingError(
                         f"{path} is of another run (digest {header.digest!r}) than its folder."
                     )
+                left = int(file.metadata.num_rows)
                 for batch in _batches(file, path, needed, batch_rows):
+                    left -= batch.num_rows
                     arrays = {name: _to_numpy(batch.column(name), name, path) for name in needed}
                     if codes is not None and len(codes) < len(sc.VIEWS):
                         keep = np.isin(arrays["view"], list(codes))
@@ -118,7 +124,7 @@ def _stream(
                             continue
                         if not keep.all():
                             arrays = {name: array[keep] for name, array in arrays.items()}
-                    yield Batch({name: arrays[name] for name in wanted}, run.root, path)
+                    yield Batch({name: arrays[name] for name in wanted}, run.root, path, epoch, left <= 0)
 
 
 def _batches(file: Any, path: Path, columns: list[str], batch_rows: int) -> Iterator[Any]:
@@ -222,6 +228,40 @@ def _refuse_duplicates(runs: list[RunPaths], headers: list[Header]) -> None:
         seen[key] = run
 
 
+def scan_pools(
+    source: str | Path | RunPaths,
+    *,
+    views: str | Iterable[str] | None = None,
+    epochs: Collection[int] | None = None,
+    incomplete: str = "refuse",
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The rows of :func:`read_pools` in portions of at most 16,384, in bounded memory."""
+    codes = _view_codes(views)
+    if not isinstance(source, RunPaths) and Path(source).suffix == ".parquet":
+        files = [Path(source)]
+    else:
+        run = _runs(source)[0]
+        _complete(run, incomplete, "size")
+        parts = recorded_pools(run)
+        files = [path for _, path in parts] or [run.pools]
+        if parts and run.pools.exists():
+            raise MissingError(f"{run.root} was stopped while merging pools; run the same command again.")
+    for path in files:
+        with open_part(path, "pools") as (file, _):
+            names = [name for name in file.schema_arrow.names if name in sc.POOLS.names]
+            for batch in _batches(file, path, names, 16_384):
+                arrays = {name: _to_numpy(batch.column(name), name, path) for name in names}
+                off = np.abs(arrays["mean_prob"].sum(1, dtype=np.float64) - 1)
+                if not (off <= SUM_TOLERANCE).all():
+                    raise CheckError(f"{path}: a mean probability vector sums to 1 ± {np.max(off):.2g}.")
+                keep = np.ones(batch.num_rows, bool)
+                if codes is not None:
+                    keep &= np.isin(arrays["view"], list(codes))
+                if epochs is not None and "epoch" in arrays:
+                    keep &= np.isin(arrays["epoch"], list(epochs))
+                yield arrays if keep.all() else {name: array[keep] for name, array in arrays.items()}
+
+
 def read_pools(
     source: str | Path | RunPaths,
     *,
@@ -244,35 +284,12 @@ def read_pools(
         MissingError: The run is absent or incomplete, or a file is damaged or foreign.
         CheckError: A row does not sum to 1.
     """
-    codes = _view_codes(views)
-    if not isinstance(source, RunPaths) and Path(source).suffix == ".parquet":
-        files = [Path(source)]
-    else:
-        run = _runs(source)[0]
-        _complete(run, incomplete, "size")
-        parts = recorded_pools(run)
-        files = [path for _, path in parts] or [run.pools]
-        if parts and run.pools.exists():
-            raise MissingError(f"{run.root} was stopped while merging pools; run the same command again.")
-    found: dict[str, list[NDArray[Any]]] = {}
-    for path in files:
-        with open_part(path, "pools") as (file, _):
-            names = [name for name in file.schema_arrow.names if name in sc.POOLS.names]
-            for batch in _batches(file, path, names, 16_384):
-                arrays = {name: _to_numpy(batch.column(name), name, path) for name in names}
-                off = np.abs(arrays["mean_prob"].sum(1, dtype=np.float64) - 1)
-                if not (off <= SUM_TOLERANCE).all():
-                    raise CheckError(f"{path}: a mean probability vector sums to 1 ± {np.max(off):.2g}.")
-                keep = np.ones(batch.num_rows, bool)
-                if codes is not None:
-                    keep &= np.isin(arrays["view"], list(codes))
-                if epochs is not None and "epoch" in arrays:
-                    keep &= np.isin(arrays["epoch"], list(epochs))
-                for name in names:
-                    found.setdefault(name, []).append(arrays[name][keep])
-    if not found:
-        raise MissingError(f"{files[0]} has no rows.")
-    return {name: np.concatenate(pieces) for name, pieces in found.items()}
+    portions = list(scan_pools(source, views=views, epochs=epochs, incomplete=incomplete))
+    if not portions:
+        raise MissingError(
+            f"{source.root if isinstance(source, RunPaths) else source}: its pools have no rows."
+        )
+    return {name: np.concatenate([portion[name] for portion in portions]) for name in portions[0]}
 
 
 def read_runs(study: str | Path | StudyPaths) -> pd.DataFrame:

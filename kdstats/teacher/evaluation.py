@@ -363,6 +363,8 @@ def _notes(probe: Probe, setting: Setting, name: str) -> tuple[str, ...]:
         )
     if setting.draws == "batch" and record(name).per_image:
         notes.append(f"{name} was published with one draw per image; here one per batch (--draws sample)")
+    if setting.protocol == "wang2022" and (doubt := setting.layout.doubt(setting.batches_per_pool)):
+        notes.append(doubt)
     if probe.schemes[name].history:
         notes.append(
             f"the batches of {name} depend on each other: T. stddev is measured in pools of them; the interval of "

@@ -1,4 +1,4 @@
-"""Runs on this machine: a pool of spawned processes, threads divided among them, failures isolated."""
+"""Runs on this machine: one spawned process per slot, threads divided among them, failures isolated."""
 
 from __future__ import annotations
 
@@ -8,157 +8,149 @@ import os
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import filelock
-
-from kdstats.errors import KdstatsError, UsageError
-from kdstats.records.paths import RunPaths
+from kdstats.errors import KdstatsError
+from runners import claim
+from runners.executors.attempt import carry_out, note_failure, pick, share_cores
+from runners.executors.base import GRACE, Attempts, Ending, Errand
+from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
-# A worker that dies (kill −9, out of memory) breaks the whole pool; its run is tried again this often.
-_ATTEMPTS = 3
+if TYPE_CHECKING:
+    from runners.config import ExecutorSection
+
+_DIED = "its process died (killed, or out of memory)"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one run ended: ``error`` is None when it is complete."""
+class _Slot:
+    """A pool of one process, so that its death takes no other run with it."""
 
-    spec: RunSpec
-    error: str | None
-    log: Path
+    def __init__(self, number: int, threads: int, device: str) -> None:
+        self.device, self.threads = pick(device, number), threads
+        self.spec: RunSpec | None = None
+        self.future: Future[Ending] | None = None
+        self._pool = self._start()
 
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, (self.threads,))
 
-def execute(
-    specs: Sequence[RunSpec],
-    study: Path,
-    workers: int,
-    on_done: Callable[[Outcome], None],
-    on_tick: Callable[[], None],
-) -> None:
-    """Carries out ``specs`` with ``workers`` processes; returns when all have ended, well or badly.
-
-    Args:
-        specs: What to run, in this order.
-        study: The study's folder.
-        workers: Processes; the cores are divided among them.
-        on_done: Called in this process once per run.
-        on_tick: Called about once a second.
-    """
-    if workers < 1:
-        raise UsageError(f"at least 1 worker is needed, not {workers}")
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    left = {spec.digest: spec for spec in specs}
-    attempts = dict.fromkeys(left, 0)
-    barren = 0
-    while left:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (threads,))
+    def give(self, spec: RunSpec, study: Path, token: str) -> None:
+        self.spec = spec
         try:
-            _drain(pool, left, study, on_done, on_tick)
+            self.future = self._pool.submit(carry_out, spec, study, self.device, token)
+        except BrokenProcessPool:  # its process died between two runs
+            self._pool = self._start()
+            self.future = self._pool.submit(carry_out, spec, study, self.device, token)
+
+    def take(self) -> tuple[RunSpec, Ending | None]:
+        """The ended run and how it ended; None: with the process."""
+        assert self.spec is not None
+        assert self.future is not None
+        spec, future, self.spec, self.future = self.spec, self.future, None, None
+        try:
+            return spec, future.result()
         except BrokenProcessPool:
-            begun = _unfinished(left, study)
-            barren = 0 if begun else barren + 1
-            if barren >= _ATTEMPTS:
-                raise KdstatsError(
-                    f"worker processes died {barren} times before they began a run: is there enough memory for "
-                    f"{workers}? Try --workers 1."
-                ) from None
-            for digest in begun:
-                attempts[digest] += 1
-                if attempts[digest] >= _ATTEMPTS:
-                    spec = left.pop(digest)
-                    on_done(Outcome(spec, f"its process died {_ATTEMPTS} times", spec.paths(study).log))
+            self._pool.shutdown(wait=False)
+            self._pool = self._start()
+            return spec, None
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class LocalExecutor:
+    """``workers`` processes (one per core by default); the cores are divided among them."""
+
+    def __init__(self, workers: int | None, device: str, settings: ExecutorSection) -> None:
+        self.at_once, self.device = workers or default_workers(), device
+        self.cores = max(1, (os.cpu_count() or 1) // self.at_once)
+        self.attempts = settings.attempts
+
+    def describe(self) -> str:
+        """For the line before the first run."""
+        plural = "es" * (self.at_once > 1)
+        return f"{self.at_once} process{plural} on this machine, {self.cores} thread{'s' * (self.cores > 1)} each"
+
+    def execute(self, errand: Errand) -> None:
+        """Carries out ``errand``; see :class:`runners.executors.base.Executor`.
+
+        Raises:
+            KdstatsError: Processes die before they begin.
+        """
+        queue = deque(errand.specs)
+        slots = [_Slot(i, self.cores, self.device) for i in range(min(self.at_once, len(queue)))]
+        attempts = Attempts(errand.study, self.attempts)
+        barren = 0
+        try:
+            while queue or any(slot.future for slot in slots):
+                for slot in slots:
+                    if slot.future is None and queue:
+                        slot.give(queue.popleft(), errand.study, errand.stop.token)
+                wait([s.future for s in slots if s.future], timeout=1.0, return_when=FIRST_COMPLETED)
+                for slot in slots:
+                    if slot.future is None or not slot.future.done():
+                        continue
+                    spec, ending = slot.take()
+                    if ending is None:
+                        paths = spec.paths(errand.study)
+                        barren = 0 if claim.touched(paths.root) else barren + 1
+                        if barren >= 3:
+                            raise KdstatsError(
+                                f"worker processes died {barren} times before they began a run: is there enough "
+                                f"memory for {self.at_once}? Try --workers 1."
+                            )
+                        ending = Ending("failed", _DIED, again=True)
+                        note_failure(spec, paths, _DIED)
+                    if errand.settle(spec, ending, attempts):
+                        queue.append(spec)
+                errand.on_tick()
+        except BaseException:
+            _let_end(errand, [s.future for s in slots if s.future])
+            raise
         finally:
-            _stop(pool)
+            for slot in slots:
+                slot.close()
+            _end_children()
 
 
-def _drain(
-    pool: ProcessPoolExecutor,
-    left: dict[str, RunSpec],
-    study: Path,
-    on_done: Callable[[Outcome], None],
-    on_tick: Callable[[], None],
-) -> None:
-    futures: dict[Future[str | None], str] = {pool.submit(_run, s, str(study)): d for d, s in left.items()}
-    while futures:
-        done, _ = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED)
-        for future in done:
-            digest = futures.pop(future)
-            error = future.result()
-            spec = left.pop(digest)
-            on_done(Outcome(spec, error, spec.paths(study).log))
-        on_tick()
+def _let_end(errand: Errand, futures: list[Future[Ending]]) -> None:
+    """Asks the workers to keep their states and stop, and gives them some time; a second signal cuts it short."""
+    try:
+        errand.stop.raise_()
+    except KdstatsError:
+        return
+    until = time.monotonic() + GRACE
+    while futures and time.monotonic() < until:
+        _, waiting = wait(futures, timeout=0.5)
+        futures = list(waiting)
 
 
-def _unfinished(left: dict[str, RunSpec], study: Path) -> list[str]:
-    """Runs that were under way when the pool broke; only these can have broken it. Their marks are removed."""
-    begun = []
-    for digest, spec in left.items():
-        mark = _mark(spec.paths(study))
-        if mark.exists():
-            begun.append(digest)
-            mark.unlink(missing_ok=True)
-    return begun
-
-
-def _mark(paths: RunPaths) -> Path:
-    """A file that exists while a worker is at the run."""
-    return paths.root / ".running"
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    pool.shutdown(wait=False, cancel_futures=True)
+def _end_children() -> None:
     # Every state is on disk as of the last epoch, so a worker may be ended at any moment.
     for child in multiprocessing.active_children():
-        child.terminate()
+        child.kill()
     for child in multiprocessing.active_children():
         child.join(timeout=10)
 
 
 def _prepare(threads: int) -> None:
-    """Once per worker: its share of the cores, Ctrl-C left to the driver, and an end with the driver."""
+    """Once per worker: its share of the cores, signals left to the driver, and an end with the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A driver that is killed cannot stop its workers; one that outlived it would write beside the next driver's.
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    import torch
-
-    from kdstats.allocator import keep_pages
-
-    keep_pages()
-    torch.set_num_threads(threads)
+    share_cores(threads)
 
 
 def _end_with(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
-
-
-def _run(spec: RunSpec, study: str) -> str | None:
-    """One run in a worker; None if it is complete, otherwise its last line of error."""
-    from runners.student import run_spec
-
-    paths = spec.paths(Path(study))
-    paths.root.mkdir(parents=True, exist_ok=True)
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    mark = _mark(paths)
-    mark.touch()
-    try:
-        with filelock.FileLock(paths.root / ".lock", timeout=0):
-            run_spec(spec, paths)
-    except filelock.Timeout:
-        return "another process is at this run"
-    except Exception as error:
-        # The traceback goes to the run's log; the driver shows one line and goes on with the other runs.
-        with paths.log.open("a", encoding="utf-8") as stream:
-            stream.write(f"{began} {spec.title}\n{traceback.format_exc()}\n")
-        return f"{type(error).__name__}: {error}"
-    finally:
-        mark.unlink(missing_ok=True)
-    return None

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import optimize
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 
@@ -46,6 +47,57 @@ def test_perfect_rank_correlations_are_moved_with_a_note():
     assert math.isfinite(ours.estimate)
     with pytest.raises(UsageError, match="±1"):
         meta_analysis([1.0, 0.9], 9)
+
+
+def test_every_moved_panel_is_named():
+    ours = meta_analysis([1.0, 0.9, -1.0], [9, 9, 12], method="kendall")
+    assert [note[:8] for note in ours.notes if "moved" in note] == ["panel 1:", "panel 3:"]
+    spearman = meta_analysis([1.0, 0.95, 0.98], 9, method="spearman")
+    assert any("moved" in note and note.startswith("panel 1") for note in spearman.notes)
+    assert any("biased towards 0" in note for note in spearman.notes)
+    assert not any("biased" in note for note in meta_analysis([0.5, 0.9, 0.8], 9, method="spearman").notes)
+
+
+def test_the_prediction_interval_is_its_definition():
+    """Draws of tau² through the Q profile one by one, then of the mean and of a further panel."""
+    z, v = np.arctanh(R), 1 / (N - 3)
+    rng = np.random.default_rng(0)
+
+    def q(tau2: float) -> float:
+        w = 1 / (v + tau2)
+        return float((w * (z - (w * z).sum() / w.sum()) ** 2).sum())
+
+    further = []
+    for chi2 in rng.chisquare(len(R) - 1, 4_000):
+        tau2 = 0.0 if q(0.0) <= chi2 else optimize.brentq(lambda t, c=chi2: q(t) - c, 0.0, 1e6)
+        w = 1 / (v + tau2)
+        mean = (w * z).sum() / w.sum()
+        further.append(mean + math.sqrt(tau2 + 1 / w.sum()) * rng.standard_normal(5))
+    low, high = np.tanh(np.quantile(further, [0.025, 0.975]))
+    ours = meta_analysis(R, N)
+    assert math.atanh(ours.prediction_low) == pytest.approx(math.atanh(low), abs=0.25)
+    assert math.atanh(ours.prediction_high) == pytest.approx(math.atanh(high), abs=0.25)
+    assert ours.prediction_low < ours.low
+
+
+def test_panels_that_are_alike_predict_one_more_like_them():
+    ours = meta_analysis(np.full(6, 0.6), 9)
+    assert ours.prediction_low < ours.estimate < ours.prediction_high
+    half = (math.atanh(ours.prediction_high) - math.atanh(ours.prediction_low)) / 2
+    assert half == pytest.approx(1.959964 / math.sqrt(36), rel=1e-3)  # no spread: tau² is 0 in every slice
+
+
+@pytest.mark.simulation
+def test_the_prediction_interval_covers():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(300):
+        rho = np.tanh(0.8 + 0.5 * rng.standard_normal(11))
+        x = rng.standard_normal((10, 9))
+        y = rho[:10, None] * x + np.sqrt(1 - rho[:10, None] ** 2) * rng.standard_normal((10, 9))
+        found = meta_analysis([np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)], 9)
+        hits += found.prediction_low <= rho[10] <= found.prediction_high
+    assert hits / 300 > 0.91
 
 
 def test_two_panels_have_no_prediction_interval():

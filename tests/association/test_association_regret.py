@@ -80,6 +80,16 @@ def test_seeds():
     assert len(ends) > 1
 
 
+def test_panels_without_regret_leave_room_for_some():
+    four = pd.concat([HIT.assign(panel=name) for name in "abcd"], ignore_index=True)
+    found = run(four, resamples=50_000)
+    assert (found.mean, found.low) == (0, 0)
+    # All panels at 0 and a widest spread of 40: 40 times the upper end of Beta(1, 4).
+    assert found.high == pytest.approx(40 * stats.beta.ppf(0.975, 1, 4), rel=0.02)
+    assert "0 of 4 panels" in found.notes[0]
+    assert "40" in found.notes[0]
+
+
 def test_the_sentence_is_made_of_the_fields():
     found = run(pd.concat([HIT, MISS, TIE], ignore_index=True))
     said = found.sentence(predictor="P", unit="nats", names={"tie": "Tie"})

@@ -63,7 +63,12 @@ def test_published_table(run):
     assert "it cost 0.015–0.024 nats." in out
     assert "never pooled" in out
     line = next(line for line in out.splitlines() if line.startswith("ImageNet resnet34/resnet18"))
+    assert "0.35 [−0.41, 0.82]" in line
+    assert len(out.splitlines()) <= 41
+    full = run("--published", "wang2022", "--show", "panels")[1]
+    line = next(line for line in full.splitlines() if line.startswith("ImageNet resnet34/resnet18"))
     assert "0.3460  [−0.413, 0.821]" in line
+    assert "random effects" not in full
     assert "\x1b[" not in out
 
 
@@ -102,7 +107,8 @@ def test_without_groups_there_is_nothing_across_panels(run, study):
     code, out, _ = run(study, "--x", "t", "--y", "loss")
     assert code == 0
     assert "n = 18" in out
-    assert "pooled" not in out
+    assert "never pooled" not in out
+    assert "hint: column 'pair' repeats 2 values: if they tell panels apart, --group pair" in out
     assert "Holm" not in out
 
 
@@ -142,7 +148,7 @@ def test_better_and_choose(run, study):
 
 
 def test_no_minus_zero():
-    from kdstats.cli.correlate_text import bracket, number
+    from kdstats.cli.correlate_numbers import bracket, number
 
     assert bracket(-0.0001, -0.1) == "[0.000, −0.100]"
     assert number(-0.00001) == "0.0000"
@@ -189,7 +195,21 @@ def test_plot(run, study, tmp_path):
         (["{study}", "--x", "t", "--y", "loss", "--better", "more"], 2, "lowest"),
         (["{study}", "--x", "t", "--y", "loss", "--plot", "p.jpg"], 2, ".png, .pdf, .svg"),
         (["{study}", "--x", "t", "--y", "loss", "--plot", "/no/p.png"], 4, "no folder"),
-        (["{study}", "--x", "t", "--y", "loss", "--y-se", "se"], 2, "--plot"),
+        (["{study}", "--x", "t", "--y", "loss", "--y-se", "see"], 2, "Did you mean 'seed' or 'se'"),
+        (["{study}", "--x", "t", "--y", "loss", "--y-se", "weak"], 2, "a standard error is 0 or more"),
+        (["{study}", "--x", "t", "--y", "loss", "--x-se", "scheme"], 2, "not numeric"),
+        (["{study}", "--x", "t", "--y", "loss", "--given", "weka"], 2, "Did you mean 'weak'"),
+        (["{study}", "--x", "t", "--y", "loss", "--given", "t"], 2, "is x or y itself"),
+        (["{study}", "--x", "t", "--y", "loss", "--given", "seed"], 5, "'seed' is constant"),
+        (["{study}", "--x", "t", "--y", "loss", "--cluster", "par"], 2, "Did you mean 'pair'"),
+        (["{study}", "--x", "t", "--y", "loss", "--cluster", "seed"], 2, "one cluster only"),
+        (["{study}", "--x", "t", "--y", "loss", "--show", "acros"], 2, "Did you mean 'across'"),
+        (["{study}", "--x", "t", "--y", "loss", "--show", ","], 2, "--show names no section"),
+        (["{study}", "--x", "t", "--y", "loss", "--show", "errors"], 2, "--x-se COL"),
+        (["{study}", "--x", "t", "--y", "loss", "--show", "given"], 2, "--given COLS"),
+        (["{study}", "--x", "t", "--y", "loss", "--show", "all", "--format", "csv"], 2, "csv prints one section"),
+        (["{study}", "--x", "t", "--y", "loss", "--show", "all", "--format", "json"], 2, "every section"),
+        (["--published", "wang2022", "--given", "test_loss"], 2, "--given belongs to a FILE"),
         (["{study}", "--x", "t", "--y", "loss", "--wrong"], 2, "--wrong"),
         (["{study}", "--x", "t", "--y", "seed"], 5, "'seed' is constant (0)"),
         (["{folder}/stdy.csv", "--x", "t", "--y", "loss"], 4, "'study.csv'"),
@@ -222,7 +242,7 @@ def test_every_option_is_explained(run):
         "--plot",
     ):
         assert option in text
-    for option in ("--interval", "--confidence", "--choose", "--better", "--seed"):
+    for option in ("--interval", "--confidence", "--choose", "--better", "--seed", "--given", "--cluster", "--show"):
         assert option in text
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kdstats import Comoments, ce_covariance
 from kdstats.errors import CheckError, UsageError
+from kdstats.estimators.comoments import within
 
 SHARED = ("mean_variance", "mean_covariance", "risk_variance", "iid_risk_variance", "design_effect")
 
@@ -120,3 +121,37 @@ def test_merge_leaves_its_parts_alone():
     before = a.compute()
     assert a.merge(b).observations == 22
     assert a.compute() == before
+
+
+@pytest.mark.parametrize("sizes", [(10, 9, 8), (40, 25, 33), (2, 2, 5)])
+def test_pooled_within_states_is_pooled_within_groups(sizes):
+    u = 1e3 + losses(sum(sizes), 9)
+    labels = np.repeat(range(len(sizes)), sizes)
+    u += 50.0 * labels[:, None]  # what lies between the states is left out
+    states = [fed([u[labels == g]]) for g in range(len(sizes))]
+    ours, theirs = within(states), ce_covariance(u, groups=labels)
+    for name in SHARED:
+        assert getattr(ours, name).value == pytest.approx(getattr(theirs, name).value, rel=1e-9), name
+        if sum(sizes) <= 32:  # one observation a group: the delete-one jackknife
+            assert getattr(ours, name).se == pytest.approx(getattr(theirs, name).se, rel=1e-9), name
+    assert (ours.observations, ours.positions) == (sum(sizes), 9)
+    # Delete-a-group by hand: group g holds every observation whose running number is g modulo 32.
+    number = np.arange(sum(sizes)) % 32
+    left = []
+    for g in np.unique(number):
+        rest = [u[(labels == k) & (number != g)] for k in range(len(sizes))]
+        df = sum(max(len(r) - 1, 0) for r in rest)
+        left.append(sum(((r.mean(1) - r.mean()) ** 2).sum() for r in rest if len(r)) / df)
+    values = np.array(left)
+    se = np.sqrt((len(values) - 1) / len(values) * ((values - values.mean()) ** 2).sum())
+    assert ours.risk_variance.se == pytest.approx(se, rel=1e-6)
+
+
+def test_states_that_cannot_be_pooled():
+    with pytest.raises(UsageError, match="one observation"):
+        within([fed([losses(6, 4)]), fed([losses(1, 4)])])
+    with pytest.raises(UsageError, match="4 and 5 positions"):
+        within([fed([losses(6, 4)]), fed([losses(6, 5)])])
+    with pytest.raises(UsageError, match="at least 5 observations, not 4"):
+        within([fed([losses(2, 4)]), fed([losses(2, 4)])])
+    assert within([fed([losses(6, 4)]), Comoments()]) == fed([losses(6, 4)]).compute()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
-from runners.collect import cross_entropy_matrix
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def recorded(tmp_path):
 
 def test_the_matrix_holds_full_steps_of_the_last_quarter(recorded):
     paths, expected = recorded
-    u, epochs, _ = cross_entropy_matrix(paths)
+    u, epochs, _ = step_matrix(paths, last_quarter(paths))
     rows = [
         np.concatenate([expected[e, s, "original"], expected[e, s, "augmented"]])
         for e in (6, 7)

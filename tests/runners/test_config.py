@@ -25,7 +25,8 @@ def test_shipped_studies_are_valid(path):
 
 def test_defaults_are_the_published_weights(tmp_path):
     study = read_study(_file(tmp_path, GOOD))
-    assert (study.kd.temperature, study.kd.gamma, study.kd.alpha) == (4.0, 0.1, 0.9)
+    fields = study.kd.fields()
+    assert (fields["temperature"], fields["gamma"], fields["alpha"], fields["beta"]) == (4.0, 0.1, 0.9, 0.0)
     assert len(study.grid.schemes) == 9
     assert study.grid.seeds == (0, 1, 2)
 

@@ -15,7 +15,9 @@ from kdstats.records.writer import is_complete, read_done, verify_done
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.load import load_network
 from runners import recipes
-from runners.loop import _Best, _scored, train_student
+from runners.loop import train_student
+from runners.training.best import Best as _Best
+from runners.training.step import score
 from runners.run_spec import RunSpec
 
 
@@ -132,7 +134,7 @@ def test_scoring_leaves_batchnorm_alone(world):
 
     student = models.build("lenet8", 10, 8, 1).train()
     before = {k: v.clone() for k, v in student.state_dict().items()}
-    _scored(student)(torch.randn(32, 1, 8, 8))
+    score(student, torch.randn(32, 1, 8, 8))
     assert student.training
     assert all(torch.equal(before[k], v) for k, v in student.state_dict().items())
 

@@ -1,14 +1,11 @@
-"""A real small study, run as a user runs it: to the end, again, with a failure, with a killed worker."""
+"""A real small study, run as a user runs it: to the end, again, with a failure, with a run left out."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from kdstats.records.scanner import read_runs, read_study
@@ -57,9 +54,13 @@ def _weights(out):
 
 def test_a_study_ends_continues_and_isolates_a_failure(file, tmp_path):
     out = tmp_path / "out put"
-    plan = _call(file, out, "plan")
+    plan = _call(file, out, "plan", "--workers", "2")
     assert plan.returncode == 0, plan.stderr
     assert plan.stdout.startswith("6 runs = 1 pair × 3 schemes × 2 seeds (0 done)")
+    assert "23 steps × 2 epochs" in plan.stdout
+    assert "memory" in plan.stdout
+    assert "carried out by: 2 processes" in plan.stdout
+    assert not out.exists(), "a plan leaves nothing behind"
     planned = _call(file, out, "status")
     assert planned.stdout.count("queued") == 6
 
@@ -96,62 +97,25 @@ def test_a_study_ends_continues_and_isolates_a_failure(file, tmp_path):
     assert len(read_runs(out)) == 5
     assert json.loads((out / "study.json").read_text())["runs"]["failed"][0]["scheme"] == "cutmix"
 
+    shown = _call(file, out, "status").stdout
+    assert "failed at epoch 2/2" in shown
+    assert "6 runs: 5 done, 1 failed" in shown
+    assert "last.safetensors" in shown, "the last line of its log"
+
     (victim.parent / "last.safetensors").rmdir()
-    assert _call(file, out).returncode == 0
+    exclusion = '[[exclude]]\nscheme = "identity"\nseed = 0\nreason = "wrong day"\n'
+    file.write_text(file.read_text() + exclusion)
+    retried = _call(file, out, "retry")
+    assert retried.returncode == 0, retried.stderr
+    assert retried.stderr.count("  done") == 1, "retry takes up what failed and nothing else"
     assert _weights(out) == before
-
-
-def test_killed_workers_and_a_killed_driver_lose_nothing(tmp_path):
-    file = tmp_path / "s.toml"
-    file.write_text(STUDY.format(epochs=6))
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    assert _call(file, calm).returncode == 0
-
-    def begin():
-        return subprocess.Popen(
-            _command(file, rough), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-
-    def workers(driver):
-        children = psutil.Process(driver.pid).children(recursive=True)
-        return [c for c in children if "spawn_main" in " ".join(c.cmdline())]
-
-    def wait_for(condition, seconds=120):
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.05)
-
-    driver = begin()
-    wait_for(lambda: list(rough.rglob("state.pt")))
-    workers(driver)[0].kill()
-    wait_for(lambda: list(rough.rglob("done.json")))
-    family = workers(driver)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate()
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert not alive, "a worker outlived its driver and would write beside the next one's"
-
-    driver = begin()
-    wait_for(lambda: workers(driver))  # by then the driver has its signal handlers
-    driver.send_signal(signal.SIGTERM)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 143, said
-
-    assert _call(file, rough).returncode == 0
-    assert _weights(rough) == _weights(calm)
-    assert not list(rough.rglob("*.tmp"))
-
-
-def test_two_drivers_at_once_are_told_apart(file, tmp_path):
-    import filelock
-
-    out = tmp_path / "out"
-    out.mkdir()
-    with filelock.FileLock(out / ".lock"):
-        answer = _call(file, out)
-    assert answer.returncode == 2
-    assert "another process" in answer.stderr
+    runs = read_runs(out).set_index(["scheme", "seed"])
+    assert runs["excluded"].sum() == 1
+    assert runs.loc[("identity", 0), "reason"] == "wrong day"
+    study = read_study(out).set_index("scheme")
+    assert study.loc["identity", "seeds"] == 1
+    assert study.loc["identity", "excluded"] == 1
+    assert study.loc["identity", "test_loss"] == pytest.approx(runs.loc[("identity", 1), "test_loss_last"])
 
 
 def test_a_wrong_file_is_answered_without_a_traceback(tmp_path):

@@ -1,4 +1,4 @@
-"""Named training recipes, each default with its source."""
+"""What a recipe is: the optimiser's settings and the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+SCHEDULES = ("step", "cosine", "cosine-epoch")
 
+
+# The fields enter the digest of every run: a new one would give all existing runs another name.
 @dataclass(frozen=True)
 class Recipe:
     """How a network is optimised: SGD with momentum over ``epochs`` passes.
@@ -20,14 +23,15 @@ class Recipe:
     Attributes:
         name: The recipe's name, recorded with every run.
         epochs: Passes over the training images.
-        batch_size: Images per step.
+        batch_size: Images per step, over all processes.
         lr: Peak learning rate.
         weight_decay: L2 penalty on all parameters.
         momentum: SGD momentum.
         nesterov: Nesterov momentum.
-        schedule: ``step`` (× 0.1 after each milestone) or ``cosine`` (linear warm-up, then to zero).
+        schedule: ``step`` (× 0.1 after each milestone), ``cosine`` (per step: linear warm-up, then to zero) or
+            ``cosine-epoch`` (one rate per epoch, never quite zero).
         milestones: Last epoch, counted from 1, at each rate of the ``step`` schedule.
-        warmup: Share of all steps spent warming up, for ``cosine``.
+        warmup: Share of all steps (``cosine``) or epochs (``cosine-epoch``) spent warming up.
         precision: ``float32``, ``bf16`` (autocast; losses stay float32), or ``auto``: bf16 where the CPU has
             instructions for it, float32 elsewhere. Runs record what it came to.
         source: Where the defaults come from.
@@ -46,11 +50,31 @@ class Recipe:
     precision: str = "float32"
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.epochs < 1:
+            raise UsageError(f"a run has at least 1 epoch, not {self.epochs}")
+        if list(self.milestones) != sorted(self.milestones):
+            raise UsageError(f"the milestones of {self.name} are not in order: {self.milestones}")
+        if not 0 <= self.warmup <= 1:
+            raise UsageError(f"warmup is a share of the run, not {self.warmup}")
+
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of step ``step`` (from 0) of the whole run."""
+        """Learning rate of step ``step`` (from 0) of the whole run.
+
+        ``step``: lr · 0.1^k in epoch e (from 1), k the number of milestones below e. ``cosine``, over S steps of
+        which R warm up: lr · (s + 1)/R, then lr · ½(1 + cos(π (s + 1 − R)/(S − R))). ``cosine-epoch``, over E
+        epochs of which W warm up: lr · e/(W + 1), then lr · ½(1 + cos(π (e − 1)/E)), as RecursiveMix has it.
+        """
+        epoch = step // steps_per_epoch + 1
         if self.schedule == "step":
-            epoch = step // steps_per_epoch + 1
             return self.lr * 0.1 ** sum(epoch > m for m in self.milestones)
+        if self.schedule == "cosine-epoch":
+            rising = round(self.warmup * self.epochs)
+            if epoch <= rising:
+                return self.lr * epoch / (rising + 1)
+            return self.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.epochs))
         total = self.epochs * steps_per_epoch
         rise = max(1, round(self.warmup * total))
         if step < rise:
@@ -79,7 +103,10 @@ class Recipe:
         return replace(self, precision="bf16" if fast else "float32")
 
     def with_epochs(self, epochs: int | None) -> Recipe:
-        """The recipe over another number of epochs, milestones scaled alike (the papers' ``epoch_factor``)."""
+        """The recipe over another number of epochs, milestones scaled alike (the papers' ``epoch_factor``).
+
+        Its name becomes ``NAME@EPOCHS``; :func:`runners.recipes.scaling` puts into words what changed.
+        """
         if epochs is None or epochs == self.epochs:
             return self
         if epochs < 1:
@@ -87,51 +114,3 @@ class Recipe:
         factor = epochs / self.epochs
         scaled = tuple(round(m * factor) for m in self.milestones)
         return replace(self, name=f"{self.name}@{epochs}", epochs=epochs, milestones=scaled)
-
-
-_RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            "crd240",
-            epochs=240,
-            batch_size=64,
-            lr=0.05,
-            weight_decay=5e-4,
-            schedule="step",
-            milestones=(150, 180, 210),
-            source="RepDistiller / Good-DA-in-KD defaults (lr 0.01 for MobileNetV2 and ShuffleNets there)",
-        ),
-        Recipe(
-            "cifar-short",
-            epochs=8,
-            batch_size=128,
-            lr=0.2,
-            weight_decay=5e-4,
-            nesterov=True,
-            precision="auto",
-            source="one-cycle style short schedule for CPUs, chosen here: not a published recipe",
-        ),
-        Recipe(
-            "digits",
-            epochs=30,
-            batch_size=64,
-            lr=0.1,
-            weight_decay=5e-4,
-            nesterov=True,
-            source="short schedule for the embedded digits, chosen here: not a published recipe",
-        ),
-    )
-}
-
-
-def get(name: str) -> Recipe:
-    """A recipe by name; raises ``UsageError`` with the nearest names when there is none."""
-    if name not in _RECIPES:
-        raise unknown("recipe", name, _RECIPES)
-    return _RECIPES[name]
-
-
-def names() -> list[str]:
-    """All recipe names."""
-    return list(_RECIPES)

@@ -1,4 +1,4 @@
-"""Tables as text: aligned terminal columns, Markdown, CSV, JSON rows and booktabs LaTeX.
+"""Writers: aligned terminal columns, Markdown, CSV, JSON rows and booktabs LaTeX.
 
 Writers take cells that are already text, or numbers with a format per column; nothing is rounded before it
 reaches a writer, and CSV and JSON keep full precision.
@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,30 @@ _LATEX = {
     "τ": r"$\tau$",
     "λ": r"$\lambda$",
     "–": "--",
+    "†": r"$^{\dagger}$",
+    "²": "$^2$",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "√": r"$\surd$",
+    "α": r"$\alpha$",
+    "σ": r"$\sigma$",
+    "…": r"\ldots{}",
+    "\n": " ",
 }
+_LIGATURES = ("--", "``", "''", "?`", "!`")  # LaTeX would print another character for the two
+# What Markdown would read as markup: always, at the edge of a word, or only in the company shown.
+_MARKDOWN = re.compile(
+    r"""[\\`*|]                       # escapes, code, emphasis, columns
+    | (?<!\w)_ | _(?!\w)              # emphasis; within a word an underscore is plain
+    | <(?=[A-Za-z/!?])                # a tag
+    | &(?=\#?\w+;)                    # an entity
+    | ~(?=~) | (?<=~)~                # struck out
+    | \[(?=[^\]]*\][(\[:])            # a link
+    """,
+    re.VERBOSE,
+)
 
 Row = Mapping[str, Any]
 Formatter = Callable[[Any], str]
@@ -89,17 +113,33 @@ def to_markdown(
     headers: Mapping[str, str] | None = None,
     formats: Mapping[str, Formatter] | None = None,
 ) -> str:
-    """A pipe table; ``|`` inside a cell is escaped."""
-    heads = [(headers or {}).get(c, c) for c in columns]
+    """A pipe table; characters that Markdown would read as markup are escaped."""
+    heads = [escape_markdown((headers or {}).get(c, c)) for c in columns]
     marks = ["---:" if _numeric(rows, c) else "---" for c in columns]
-    body = _cells(rows, columns, formats or {})
-    lines = [heads, marks, *[[cell.replace("|", r"\|").replace("\n", " ") for cell in r] for r in body]]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    body = [[escape_markdown(cell) for cell in r] for r in _cells(rows, columns, formats or {})]
+    return markdown_table(heads, marks, body)
+
+
+def markdown_table(heads: Sequence[str], marks: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A pipe table of cells that are Markdown already; ``marks`` are ``---`` or ``---:``."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, marks, *body]) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """``text`` as one line that Markdown prints as it is.
+
+    >>> escape_markdown("a*b|c_d <0.001 [1, 2]")
+    'a\\\\*b\\\\|c_d <0.001 [1, 2]'
+    """
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], " ".join(text.splitlines()))
 
 
 def escape_latex(text: str) -> str:
     """``text`` with every character that LaTeX would read as a command made printable."""
-    return "".join(_LATEX.get(ch, ch) for ch in text)
+    return "".join(
+        ("{}" if before + ch in _LIGATURES else "") + _LATEX.get(ch, ch)
+        for before, ch in zip(" " + text, text, strict=False)
+    )
 
 
 def to_latex(
@@ -112,9 +152,19 @@ def to_latex(
     heads = [escape_latex((headers or {}).get(c, c)) for c in columns]
     align = "".join("r" if _numeric(rows, c) else "l" for c in columns)
     body = [[escape_latex(cell) for cell in r] for r in _cells(rows, columns, formats or {})]
-    lines = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", " & ".join(heads) + r" \\", "\\midrule"]
-    lines += [" & ".join(r) + r" \\" for r in body]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+    return latex_table(heads, align, body)
+
+
+def latex_table(heads: Sequence[str], align: str, body: Sequence[Sequence[str]]) -> str:
+    """A booktabs ``tabular`` of cells that are LaTeX already."""
+    lines = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", _latex_row(heads), "\\midrule"]
+    return "\n".join([*lines, *map(_latex_row, body), "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    text = " & ".join(cells) + r" \\"
+    # After a rule or a row's end LaTeX takes "[" for an option and "*" for the starred form, line ends or not.
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:

@@ -1,0 +1,325 @@
+"""How many epochs are best under distillation and under plain cross-entropy, and does augmentation move that number?
+
+Every number of epochs is a run of its own, its schedule stretched with it; an epoch within one run is no substitute.
+The optimum is the number with the lowest mean among those tried. Its interval comes from draws of the true means under
+a flat prior (:meth:`analyses.seeds.Seeds.draws`): central quantiles of where the lowest mean lies.
+
+Wang et al. (v1) claim that augmentation moves the optimum of distillation further than that of cross-entropy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analyses import seeds as seeds_
+from analyses.epoch_sweep_figure import EpochFacts, draw_epochs
+from analyses.levels import Axis, Stratum, strata, text, why_not
+from analyses.seeds import Floats, Seeds
+from analyses.settings import TrainedRun, stratum_key, trained_runs
+from analyses.study import Study
+from analyses.words import CONFIDENCE, count, estimate, interval, number, sizes
+
+QUESTION = "How many epochs are best under distillation and under plain cross-entropy, and does augmentation move that number?"
+REFERENCE = "identity"
+KD, CE = "KD", "CE"
+OUTCOMES = {"error": "test error", "test_loss": "test loss"}
+_EPOCHS = frozenset({"recipe.epochs", "recipe.decays"})
+_LOSS = frozenset(
+    {"objective", "objective.*", "alpha", "alpha_views", "beta", "gamma", "temperature", "student_temperature"}
+    | {"targets"}
+)
+_SCHEME = frozenset({"scheme", "scheme.*"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """One loss under one scheme over the epochs.
+
+    Attributes:
+        name: Pair, loss and scheme; the settings of its stratum too where that is not enough.
+        stratum: Its runs.
+        loss: :data:`KD`, :data:`CE` or the objective's name.
+        scheme: Scheme of the views.
+        group: What it shares with curves that differ in loss and scheme only.
+        draws: Outcome → true means under a flat prior, ``[draws, levels]``; empty without spread.
+    """
+
+    name: str
+    stratum: Stratum
+    loss: str
+    scheme: str
+    group: tuple[tuple[str, str], ...]
+    draws: dict[str, Floats]
+
+    def optimum(self, outcome: str) -> Floats:
+        """Draws of log₂ of the best number of epochs."""
+        levels = np.log2([float(level) for level in self.stratum.levels])
+        return np.asarray(levels[self.draws[outcome].argmin(axis=1)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EpochSweep:
+    """The result, unrounded.
+
+    Attributes:
+        table: A row per curve, outcome and number of epochs: ``pair, curve, loss, scheme, outcome, epochs, seeds,
+            mean, low, high`` (fraction for ``error``, nats for ``test_loss``).
+        optima: A row per curve and outcome: ``best, best_low, best_high`` (epochs), ``lowest, lowest_low,
+            lowest_high``, ``at_end`` (the optimum is the largest number tried).
+        contrasts: A row per comparison of optima: ``what, outcome, factor, factor_low, factor_high`` (ratio of epochs),
+            ``gap, gap_low, gap_high`` (difference of the lowest outcomes; NaN where that is not compared).
+        findings: In words.
+        answered: Whether any curve has two numbers of epochs.
+    """
+
+    table: pd.DataFrame
+    optima: pd.DataFrame
+    contrasts: pd.DataFrame
+    findings: tuple[str, ...]
+    answered: bool
+
+    def figure(self) -> tuple[Figure, EpochFacts] | None:
+        """Test error over epochs, the optimum of every curve marked, a panel a pair; None without curves."""
+        return draw_epochs(self.table, self.optima) if self.answered else None
+
+
+def run(study: Study, *others: Study) -> EpochSweep:
+    """Finds the optimum of every curve and compares optima.
+
+    Args:
+        study: A study.
+        others: More of them, one for each number of epochs or loss (a study file has one ``train.epochs``).
+
+    Raises:
+        MissingError: A run's ``run.json`` is missing or broken.
+    """
+    runs = trained_runs(study, *others)
+    axis = Axis("number of epochs", lambda r: float(r.settings["recipe.epochs"]), _EPOCHS)
+    found = strata(runs, axis)
+    unlike = [s for s in found if not _stretched(s.runs)]
+    curves = _curves(study, [s for s in found if _stretched(s.runs)])
+    findings = [
+        f"{s.name}: not compared over epochs, because the rate does not fall at the same shares of training."
+        for s in unlike
+    ]
+    if not curves:
+        if not unlike:
+            findings.append(why_not(runs, axis, "no run is there"))
+        empty = pd.DataFrame()
+        return EpochSweep(empty, empty, empty, tuple(findings), False)
+    frames, optima = [], []
+    for curve in curves:
+        for outcome in OUTCOMES:
+            means = _seeds(curve.stratum, outcome)
+            frames.append(_rows(curve, outcome, means))
+            optima.append(_optimum(curve, outcome, means))
+    table, optima_ = pd.concat(frames, ignore_index=True), pd.DataFrame(optima)
+    contrasts = pd.DataFrame([row for outcome in OUTCOMES for row in _contrasts(curves, outcome)])
+    findings += [_said(row) for row in optima]
+    findings += [_said_contrast(row) for _, row in contrasts.iterrows()]
+    if not {KD, CE} <= {curve.loss for curve in curves}:
+        one = ", ".join(sorted({curve.loss for curve in curves}))
+        findings.append(
+            f"KD against CE cannot be answered from this study because its curves are all of {one}."
+        )
+    return EpochSweep(table, optima_, contrasts, tuple(findings), True)
+
+
+def loss_of(run: TrainedRun) -> str:
+    """What a run learns from: :data:`KD`, :data:`CE`, or the name of another objective."""
+    objective = str(run.settings["objective"])
+    weights = [float(run.settings.get(name) or 0) for name in ("alpha", "alpha_views")]
+    if objective in ("ce", "mix_ce") or (objective == "kd" and not any(weights)):
+        return CE
+    return KD if objective == "kd" else objective
+
+
+def _stretched(runs: Sequence[TrainedRun]) -> bool:
+    """Whether milestones lie at the same shares of training, but for rounding to whole epochs."""
+    longest = max(runs, key=lambda r: r.settings["recipe.epochs"])
+    shares = longest.settings["recipe.decays"]
+    for run_ in runs:
+        own = run_.settings["recipe.decays"]
+        slack = 0.5 / run_.settings["recipe.epochs"] + 0.5 / longest.settings["recipe.epochs"] + 1e-9
+        if len(own) != len(shares) or any(abs(a - b) > slack for a, b in zip(own, shares, strict=True)):
+            return False
+    return True
+
+
+def _curves(study: Study, found: Sequence[Stratum]) -> list[Curve]:
+    names = [f"{s.pair}, {loss_of(s.runs[0])}, {s.runs[0].scheme}" for s in found]
+    full = [
+        name if names.count(name) == 1 else f"{name} ({s.name.removeprefix(f'{s.pair}, ')})"
+        for name, s in zip(names, found, strict=True)
+    ]
+    return [_curve(study, s, name) for s, name in zip(found, full, strict=True)]
+
+
+def _curve(study: Study, stratum: Stratum, name: str) -> Curve:
+    first = stratum.runs[0]
+    draws = {}
+    for outcome in OUTCOMES:
+        means = _seeds(stratum, outcome)
+        if means.residual_df and means.residual > 0:
+            draws[outcome] = means.draws(study.rng(f"epochs {outcome} {stratum.name}"))
+    group = stratum_key(first, _EPOCHS | _LOSS | _SCHEME)
+    return Curve(name, stratum, loss_of(first), first.scheme, group, draws)
+
+
+def _seeds(stratum: Stratum, outcome: str) -> Seeds:
+    rows = [
+        {
+            "pair": stratum.name,
+            "scheme": text(stratum.level_of[r.digest]),
+            "seed": r.seed,
+            "error": 1 - float(r.row["acc_last"]),
+            "test_loss": float(r.row["test_loss_last"]),
+        }
+        for r in sorted(stratum.runs, key=lambda r: (stratum.level_of[r.digest], r.seed))
+    ]
+    # In order of levels, which the draws rely on.
+    return seeds_.of_runs(pd.DataFrame(rows), stratum.name, outcome)
+
+
+def _rows(curve: Curve, outcome: str, means: Seeds) -> pd.DataFrame:
+    half = means.quantile * means.se
+    return pd.DataFrame(
+        {
+            "pair": curve.stratum.pair,
+            "curve": curve.name,
+            "loss": curve.loss,
+            "scheme": curve.scheme,
+            "outcome": outcome,
+            "epochs": [int(float(name)) for name in means.schemes],
+            "seeds": means.n.astype(int),
+            "mean": means.mean,
+            "low": means.mean - half,
+            "high": means.mean + half,
+        }
+    )
+
+
+def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, object]:
+    levels = [int(float(name)) for name in means.schemes]
+    best = int(means.mean.argmin())
+    low, high, ends = math.nan, math.nan, (math.nan, math.nan)
+    if outcome in curve.draws:
+        low, high = _ends(np.exp2(curve.optimum(outcome)), discrete=True)
+        ends = _ends(curve.draws[outcome].min(axis=1))
+    return {
+        "pair": curve.stratum.pair,
+        "curve": curve.name,
+        "outcome": outcome,
+        "best": levels[best],
+        "best_low": low if math.isnan(low) else round(low),
+        "best_high": high if math.isnan(high) else round(high),
+        "lowest": float(means.mean[best]),
+        "lowest_low": min(ends[0], float(means.mean[best])),
+        "lowest_high": max(ends[1], float(means.mean[best])),
+        "at_end": best == len(levels) - 1,
+        "levels": len(levels),
+        "seeds": (int(means.n.min()), int(means.n.max())),
+    }
+
+
+def _ends(draws: Floats, discrete: bool = False) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    # Of values on a grid the quantiles are members of it, never points between.
+    how = ("lower", "higher") if discrete else ("linear", "linear")
+    return float(np.quantile(draws, tail, method=how[0])), float(
+        np.quantile(draws, 1 - tail, method=how[1])
+    )
+
+
+def _contrasts(curves: Sequence[Curve], outcome: str) -> Iterator[dict[str, object]]:
+    known = [curve for curve in curves if outcome in curve.draws]
+    pairs = [
+        (a, b)
+        for a in known
+        for b in known
+        if a.loss != b.loss and b.loss == CE and a.scheme == b.scheme and a.group == b.group
+    ]
+    for kd, ce in pairs:
+        what = f"{kd.name} against {CE}"
+        yield _contrast(what, outcome, kd.optimum(outcome) - ce.optimum(outcome), kd, ce)
+    moved = [
+        (a, b)
+        for a in known
+        for b in known
+        if b.scheme == REFERENCE and a.scheme != REFERENCE and a.loss == b.loss and _alike(a, b)
+    ]
+    for da, none in moved:
+        what = f"{da.name} against {REFERENCE}"
+        yield _contrast(what, outcome, da.optimum(outcome) - none.optimum(outcome), da, none)
+    for a, b in pairs:
+        for none_a, none_b in pairs:
+            if a.scheme != REFERENCE and none_a.scheme == REFERENCE and _alike(a, none_a) and _alike(b, none_b):
+                shift = a.optimum(outcome) - none_a.optimum(outcome)
+                shift = shift - (b.optimum(outcome) - none_b.optimum(outcome))
+                what = f"{a.name}: its shift against {REFERENCE}, beside that of {CE}"
+                yield _contrast(what, outcome, shift, None, None)
+
+
+def _alike(a: Curve, b: Curve) -> bool:
+    """Whether two curves differ in the scheme only."""
+    sides = [stratum_key(curve.stratum.runs[0], _EPOCHS | _SCHEME) for curve in (a, b)]
+    return sides[0] == sides[1]
+
+
+def _contrast(
+    what: str, outcome: str, steps: Floats, a: Curve | None, b: Curve | None
+) -> dict[str, object]:
+    low, high = _ends(steps, discrete=True)
+    gap, ends = math.nan, (math.nan, math.nan)
+    if a is not None and b is not None:
+        difference = a.draws[outcome].min(axis=1) - b.draws[outcome].min(axis=1)
+        gap, ends = float(np.median(difference)), _ends(difference)
+    return {
+        "what": what,
+        "outcome": outcome,
+        "factor": float(np.exp2(np.median(steps))),
+        "factor_low": float(np.exp2(low)),
+        "factor_high": float(np.exp2(high)),
+        "gap": gap,
+        "gap_low": ends[0],
+        "gap_high": ends[1],
+    }
+
+
+def _said(row: dict[str, object]) -> str:
+    best, low, high = (float(row[k]) for k in ("best", "best_low", "best_high"))  # type: ignore[arg-type]
+    lowest = estimate(*(float(row[f"lowest{k}"]) for k in ("", "_low", "_high")))  # type: ignore[arg-type]
+    n = sizes(list(row["seeds"]))  # type: ignore[call-overload]
+    head = (
+        f"{row['curve']}: of {row['levels']} numbers of epochs the {OUTCOMES[str(row['outcome'])]} is lowest at "
+        f"{best:g}, {lowest}"
+    )
+    if math.isnan(low):
+        return f"{head} (n = {n} each): one seed gives no spread, so no interval for the optimum."
+    tail = "; it is the largest number tried, so the optimum may lie beyond" if row["at_end"] else ""
+    return f"{head} (n = {n} each); optimum {best:g} {interval(low, high, 0)} epochs{tail}."
+
+
+def _said_contrast(row: pd.Series) -> str:
+    factor = f"×{number(row['factor'], 2)} [×{number(row['factor_low'], 2)}, ×{number(row['factor_high'], 2)}]"
+    if row["factor_low"] <= 1 <= row["factor_high"]:
+        told = f"this study cannot tell whether the best number of epochs differs ({factor})"
+    else:
+        told = f"the best number of epochs is {'larger' if row['factor_low'] > 1 else 'smaller'}, {factor}"
+    if not math.isnan(row["gap"]):
+        gap = estimate(row["gap"], row["gap_low"], row["gap_high"])
+        sure = "" if row["gap_low"] > 0 or row["gap_high"] < 0 else ", which could be none"
+        told += f"; the lowest {OUTCOMES[row['outcome']]} differs by {gap}{sure}"
+    return f"{row['what']}, by {OUTCOMES[row['outcome']]}: {told}."
+
+
+def epochs_tried(result: EpochSweep) -> str:
+    """``3 numbers of epochs, 60 to 240``, for a caption or a table's foot."""
+    tried = sorted(set(result.table["epochs"])) if result.answered else []
+    return f"{count(len(tried), 'number')} of epochs, {tried[0]} to {tried[-1]}" if tried else "none"

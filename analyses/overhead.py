@@ -1,0 +1,133 @@
+"""What does a scheme cost in training time, against the same training without it?"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analyses.levels import CANNOT
+from analyses.over_seeds import against
+from analyses.study import Study, run_folders
+from analyses.words import estimate, number, sizes
+from kdstats.errors import MissingError
+
+QUESTION = "What does a scheme cost in training time, against the same training without it?"
+REFERENCE = "identity"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overhead:
+    """The result.
+
+    Attributes:
+        per_run: ``pair, scheme, seed, seconds`` (median over epochs of an epoch's wall time), ``machine``.
+        table: A row per pair and scheme: ``seeds, seconds`` (median over runs), ``ratio, ratio_low, ratio_high``
+            against identity within seeds (geometric mean; the intervals of a pair hold together).
+        findings: In words.
+    """
+
+    per_run: pd.DataFrame
+    table: pd.DataFrame
+    findings: tuple[str, ...]
+
+
+def run(study: Study) -> Overhead:
+    """Compares wall times of epochs, seed by seed.
+
+    The median over epochs stands for a run, because a first epoch warms up and a busy machine makes single epochs
+    long. Runs of another machine than the reference of their seed are left out.
+
+    Raises:
+        MissingError: A log is broken.
+    """
+    used = set(zip(study.used["pair"], study.used["scheme"], study.used["seed"], strict=True))
+    rows = []
+    for pair, scheme, seed, folder in run_folders(study.paths):
+        if (pair, scheme, seed) not in used:
+            continue
+        seconds = _seconds(folder / "metrics.jsonl")
+        if seconds:
+            rows.append(
+                {"pair": pair, "scheme": scheme, "seed": seed, "seconds": float(np.median(seconds))}
+                | {"machine": _machine(folder / "run.json")}
+            )
+    per_run = pd.DataFrame(rows)
+    if per_run.empty:
+        return Overhead(per_run, pd.DataFrame(), (f"This {CANNOT} no run logged the time of its epochs.",))
+    order = {scheme: at for at, scheme in enumerate(study.card.schemes)}
+    per_run = per_run.sort_values(
+        ["pair", "scheme", "seed"], key=lambda c: c.map(order) if c.name == "scheme" else c, ignore_index=True
+    )
+    alike = _same_machine(per_run)
+    ratios = against(alike, "seconds", REFERENCE, log=True)
+    table = []
+    for (pair, scheme), part in per_run.groupby(["pair", "scheme"], sort=False):
+        ratio = ratios.get((str(pair), str(scheme)), (math.nan,) * 3)
+        table.append(
+            {"pair": pair, "scheme": scheme, "seeds": int(part["seed"].nunique())}
+            | {"seconds": float(part["seconds"].median())}
+            | dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True))
+        )
+    frame = pd.DataFrame(table)
+    aside = len(per_run) - len(alike)
+    findings = list(_findings(frame))
+    if aside:
+        findings.append(f"{aside} of {len(per_run)} runs were on another machine than {REFERENCE} of their seed.")
+    return Overhead(per_run, frame, tuple(findings))
+
+
+def _same_machine(per_run: pd.DataFrame) -> pd.DataFrame:
+    base = per_run[per_run["scheme"] == REFERENCE].set_index(["pair", "seed"])["machine"].to_dict()
+    keys = zip(per_run["pair"], per_run["seed"], strict=True)
+    expected = [base.get(key) for key in keys]
+    return per_run[[due is None or own == due for own, due in zip(per_run["machine"], expected, strict=True)]]
+
+
+def _seconds(log: Path) -> list[float]:
+    if not log.is_file():
+        return []
+    found: dict[int, float] = {}
+    for at, line in enumerate(log.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            if "seconds" in row:
+                found[int(row["epoch"])] = float(row["seconds"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MissingError(f"{log}, line {at}: no epoch with its seconds ({error!r})") from None
+    return [seconds for seconds in found.values() if math.isfinite(seconds) and seconds > 0]
+
+
+def _machine(card: Path) -> str:
+    if not card.is_file():
+        return ""
+    try:
+        provenance = json.loads(card.read_text(encoding="utf-8")).get("provenance") or {}
+    except (ValueError, AttributeError) as error:
+        raise MissingError(f"{card} is not a readable card of a run: {error}") from None
+    return f"{provenance.get('machine', '')} {provenance.get('device', '')}".strip()
+
+
+def _findings(table: pd.DataFrame) -> Iterator[str]:
+    for pair, rows in table.groupby("pair", sort=False):
+        if REFERENCE not in set(rows["scheme"]):
+            yield f"{pair}: the cost of a scheme {CANNOT} {REFERENCE} was not run."
+            continue
+        base = float(rows[rows["scheme"] == REFERENCE]["seconds"].iloc[0])
+        rest = rows[rows["ratio"].notna()].sort_values("ratio", ascending=False)
+        if rest.empty:
+            yield f"{pair}: the cost of a scheme {CANNOT} no scheme shares a seed and a machine with {REFERENCE}."
+            continue
+        first = rest.iloc[0]
+        said = estimate(first["ratio"], first["ratio_low"], first["ratio_high"], 2)
+        sure = "" if first["ratio_low"] > 1 else ", which could be none"
+        yield (
+            f"{pair}: an epoch under {REFERENCE} takes {number(base, 2)} s; the dearest of {len(rest)} other schemes is "
+            f"{first['scheme']} at {said} times that{sure} (n = {sizes([int(k) for k in rest['seeds']])}; wall time, "
+            "other work on the machine included)."
+        )

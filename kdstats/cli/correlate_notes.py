@@ -1,0 +1,106 @@
+"""Every note of the results of ``kdstats correlate``, once, with the numbers it belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kdstats.association.coefficients import SYMBOLS
+from kdstats.cli.correlate_answer import all_notes
+from kdstats.cli.correlate_rows import records
+
+if TYPE_CHECKING:
+    from kdstats.cli.correlate_answer import Answer
+    from kdstats.cli.correlate_source import Source
+
+_BY_PANEL = re.compile(r"^panel (\d+): ")
+_NAMED = re.compile(r"^panel '(.*?)': ")
+# Notes whose content is said by a hint or by a line of the section itself.
+_SAID_ELSEWHERE = (
+    "without label=",
+    "is found in several clusters",
+    "regress(cluster=",
+    "schemes: not independent",
+    "takes the points of a cluster",
+)
+
+
+def note_lines(source: Source, answer: Answer) -> list[str]:
+    """Every note once, with the numbers it belongs to."""
+    where: dict[str, list[str]] = {}
+
+    def add(text: str, place: str) -> None:
+        places = where.setdefault(text, [])
+        if place and place not in places:
+            places.append(place)
+
+    for record in records(answer.results):
+        name = source.panel(record)
+        for note in filter(None, str(record["notes"]).split("; ")):
+            add(note, SYMBOLS[record["method"]] + (f" of {name}" if name else ""))
+    for note, place in section_notes(source, answer):
+        add(note, place)
+    for note in [*answer.regret.notes, *all_notes(answer)]:
+        add(note, "")
+    lines = []
+    for note, places in where.items():
+        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+        lines.append(f"note: {note}" + (f" ({shown})" if shown else ""))
+    return lines
+
+
+def section_notes(source: Source, answer: Answer) -> Iterator[tuple[str, str]]:
+    """Notes of the sections with the number each belongs to, but for those that a section's text says itself."""
+    keys = list(dict.fromkeys(source.panel(record) for record in records(answer.results)))
+    found = answer.across
+    for m in answer.meta:
+        for note in m.notes:
+            at = _BY_PANEL.match(note)
+            place = (
+                f"{SYMBOLS[m.coefficient]} of {keys[int(at[1]) - 1]}"
+                if at
+                else f"mean {SYMBOLS[m.coefficient]}"
+            )
+            yield _BY_PANEL.sub("", note), place
+    parts: list[tuple[str, tuple[str, ...]]] = []
+    if found.repeated is not None:
+        parts.append(("r within panels", found.repeated.notes))
+    if found.regression is not None:
+        parts += [
+            (f"slope by {row['clusters_by']}", tuple(filter(None, str(row["notes"]).split("; "))))
+            for row in records(found.regression)
+            if row["default"]
+        ]
+    parts += [(f"wild bootstrap by {each.clusters_by}", each.found.notes) for each in found.wild]
+    if found.mixed is not None:
+        parts.append(("mixed model", found.mixed.notes))
+    if found.pair_out is not None:
+        parts.append(("prediction from other panels", found.pair_out.notes))
+    for name, frame in _frames(answer):
+        for record in records(frame):
+            panel = source.panel(record) if set(source.groups) <= set(record) else "all panels"
+            own = tuple(filter(None, str(record["notes"]).split("; ")))
+            parts.append((f"{name} of {panel}" if panel else name, own))
+    said = {note for record in records(answer.results) for note in str(record["notes"]).split("; ")}
+    for place, texts in parts:
+        for text in texts:
+            if any(part in text for part in _SAID_ELSEWHERE):
+                continue
+            named = _NAMED.match(text)
+            plain = _NAMED.sub("", text)
+            if plain in said:  # a panel's own note rides on every number made of that panel
+                continue
+            yield plain, f"{place}, {named[1]}" if named else place
+
+
+def _frames(answer: Answer) -> Iterator[tuple[str, Any]]:
+    if answer.corrected is not None:
+        yield "Deming slope", answer.corrected.deming
+        yield "disattenuated r", answer.corrected.disattenuated
+        yield "SIMEX", answer.corrected.simex
+    if answer.partial is not None:
+        yield "partial correlation", answer.partial.panels
+        yield "partial correlation", answer.partial.across
+    if answer.leave_one_out is not None:
+        yield "leave-one-out", answer.leave_one_out

@@ -1,0 +1,210 @@
+"""What ``kdstats estimate`` computes, and the document it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kdstats.errors import CheckError, KdstatsError, MissingError, UsageError
+from kdstats.tables import to_json, write
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kdstats.cli.estimate import Request
+    from kdstats.recorded.estimate import RunEstimate
+    from kdstats.recorded.summary import Row
+    from kdstats.records.paths import RunPaths
+
+SCHEMA = "kdstats/estimate/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything computed.
+
+    Attributes:
+        runs: The estimates of every run.
+        groups: The same, seeds of one thing together.
+        rows: Numbers as asked by ``--by``.
+        notes: What could not be estimated, or is not averaged.
+        refused: Run directories of a folder or pattern that are incomplete or damaged, and why.
+    """
+
+    runs: list[RunEstimate]
+    groups: list[list[RunEstimate]]
+    rows: list[Row]
+    notes: list[str]
+    refused: list[tuple[str, str]]
+
+    def frame(self, by: str) -> pd.DataFrame:
+        """The rows as a frame; ``name`` tells schemes apart, with pair, recipe or seed where they differ."""
+        import pandas as pd
+
+        frame = pd.DataFrame([row.to_dict() for row in self.rows])
+        return frame.assign(name=names(self.rows, by))
+
+
+def compute(request: Request) -> Answer:
+    from kdstats.recorded.estimate import estimate_run
+    from kdstats.recorded.find import find_runs, identify, refuse_twice
+    from kdstats.recorded.summary import alike, epoch_rows, run_rows, seed_rows, split_notes
+
+    found = find_runs(request.runs)
+    runs: list[RunEstimate] = []
+    refused: list[tuple[str, str]] = []
+    identities = []
+    for one in found:
+        try:
+            identities.append((one.paths, identify(one.paths)))
+        except MissingError:
+            continue  # said below, where the run is read
+    refuse_twice(identities)
+    for number, one in enumerate(found, 1):
+        try:
+            runs.append(
+                estimate_run(
+                    one.paths,
+                    choose_epochs(request, one.paths),
+                    method="reml" if request.components == "reml" else "anova",
+                    confidence=request.confidence,
+                    components=request.components != "none",
+                    by_epoch=request.by == "epoch",
+                )
+            )
+        except (MissingError, CheckError) as error:
+            if one.named:
+                raise
+            refused.append((str(one.paths.root), str(error)))
+        if len(found) > 1:
+            typer.echo(f"run {number}/{len(found)} {one.paths.root}", err=True)
+    if not runs:
+        raise _nothing(refused)
+    groups = alike(runs)
+    confidence = request.confidence
+    if request.by == "run":
+        rows = [row for run in runs for row in run_rows(run, confidence)]
+    else:
+        make = epoch_rows if request.by == "epoch" else seed_rows
+        rows = [row for group in groups for row in make(group, confidence)]
+    notes = [*split_notes(groups), *_gathered(runs)]
+    return Answer(runs, groups, rows, notes, refused)
+
+
+def _nothing(refused: list[tuple[str, str]]) -> KdstatsError:
+    said = "; ".join(f"{path}: {why}" for path, why in refused[:3])
+    more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
+    return MissingError(f"no run could be read: {said}{more}")
+
+
+def choose_epochs(request: Request, paths: RunPaths) -> list[int]:
+    """The recorded epochs asked for; raises ``MissingError`` where there are none."""
+    from kdstats.recorded.steps import last_quarter
+    from kdstats.records.paths import epoch_parts
+
+    recorded = [number for number, _ in epoch_parts(paths.samples)]
+    if not recorded:
+        raise MissingError(f"{paths.root} holds no samples (looked for {paths.samples}/epoch=….parquet).")
+    span = request.span()
+    if span is None:
+        return last_quarter(paths)
+    first, last = (recorded[0] if span[0] is None else span[0], recorded[-1] if span[1] is None else span[1])
+    chosen = [epoch for epoch in recorded if first <= epoch <= last]
+    if not chosen:
+        raise UsageError(
+            f"{paths.root} recorded {len(recorded)} epochs from {recorded[0]} to {recorded[-1]}, none in --epochs "
+            f"{request.epochs}"
+        )
+    return chosen
+
+
+def _gathered(runs: Iterable[RunEstimate]) -> list[str]:
+    """Notes of runs, each once with how many runs say it."""
+    where: dict[str, int] = {}
+    runs = list(runs)
+    for run in runs:
+        for note in run.notes:
+            where[note] = where.get(note, 0) + 1
+        if run.thinning > 1:
+            note = f"components use every {run.thinning}th image, to bound memory"
+            where[note] = where.get(note, 0) + 1
+    return [note + (f" ({n} of {len(runs)} runs)" if len(runs) > 1 else "") for note, n in where.items()]
+
+
+def names(rows: list[Row], by: str) -> list[str]:
+    """A name per row that tells its group from all others."""
+    keys = [(r.scheme or "?", f"{r.teacher}/{r.student}", r.dataset, r.recipe) for r in rows]
+    schemes = {key: key[0] for key in keys}
+    for at in (1, 2, 3):
+        if len(set(schemes.values())) == len(schemes):
+            break
+        if len({key[at] for key in keys}) > 1:
+            schemes = {key: f"{said}, {key[at]}" for key, said in schemes.items()}
+    return [
+        schemes[key] + (f", seed {row.seed}" if by == "run" else "")
+        for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+def render(request: Request, answer: Answer) -> str:
+    from kdstats.recorded.summary import COLUMNS
+
+    if request.fmt == "json":
+        return to_json(_document(request, answer))
+    if request.fmt == "csv":
+        return write("csv", [row.to_dict() for row in answer.rows], COLUMNS)
+    from kdstats.cli.estimate_text import page
+
+    return page(request, answer)
+
+
+def _document(request: Request, answer: Answer) -> dict[str, Any]:
+    from kdstats.provenance import provenance
+
+    return {
+        "schema": SCHEMA,
+        "definition": {
+            "by": request.by,
+            "epochs": request.epochs or ("all" if request.by == "epoch" else "last quarter of the recorded"),
+            "observation": "one full training step, originals and views; shorter steps left out",
+            "variances": "within epochs",
+            "temperature": 1.0,
+            "components": request.components,
+            "confidence": request.confidence,
+            "over_seeds": "mean over runs of one recipe, Student's t with n − 1 degrees of freedom",
+        },
+        "results": [row.to_dict() for row in answer.rows],
+        "runs": [_run(run) for run in answer.runs],
+        "notes": answer.notes,
+        "refused": [{"run": path, "reason": why} for path, why in answer.refused],
+        "provenance": provenance() | {"command": request.command()},
+    }
+
+
+def _run(found: RunEstimate) -> dict[str, Any]:
+    parts = found.whole.components
+    return {
+        "run": str(found.paths.root),
+        **asdict(found.run),
+        "epochs": list(found.epochs),
+        "rows": found.rows,
+        "steps": found.whole.covariance.observations if found.whole.covariance else 0,
+        "definition": found.definition,
+        "components": None
+        if parts is None
+        else {
+            "method": parts.method,
+            "images": parts.images,
+            "views": parts.views,
+            "epochs": parts.epochs,
+            "batches": parts.batches,
+            "dropped": parts.dropped,
+            "thinning": found.thinning,
+            "joined": list(parts.joined),
+            "table": list(parts.table),
+        },
+        "notes": list(found.notes),
+    }

@@ -1,0 +1,145 @@
+"""What ``kdstats estimate`` prints for a reader: the numbers of each scheme, run or epoch, and the components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kdstats.tables import escape_latex, write
+
+if TYPE_CHECKING:
+    from kdstats.cli.estimate import Request
+    from kdstats.cli.estimate_answer import Answer
+    from kdstats.estimators.estimate import Estimate
+
+MAIN = {
+    "mean_covariance": "mean covariance",
+    "design_effect": "design effect",
+    "risk_variance": "risk variance",
+    "t_stddev": "T. stddev",
+    "teacher_entropy": "teacher entropy",
+    "wang2022_v3": "wang2022_v3",
+}
+PAIRS = {
+    "same_step": "original and view",
+    "other_epoch": "same view, other epoch",
+    "other_view_and_epoch": "other view and epoch",
+    "same_batch": "other image, same batch",
+    "same_batch_other_view": "other image and view, same batch",
+}
+
+
+def page(request: Request, answer: Answer) -> str:
+    """The whole answer as text, Markdown or LaTeX (there the sentences are comments)."""
+    from kdstats.cli.estimate_answer import names
+
+    groups: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for name, row in zip(names(answer.rows, request.by), answer.rows, strict=True):
+        groups.setdefault((name, row.epoch), {"runs": row.runs})[row.quantity] = row.estimate
+    fmt = request.fmt
+    tables = [
+        (
+            f"Covariance of the teacher–student cross-entropy ({_stretch(request, answer)})",
+            _main(fmt, request, groups),
+        ),
+    ]
+    if any(key.startswith("variance ") for cells in groups.values() for key in cells):
+        if request.by != "epoch":
+            tables.append(("Variance components by identity of the images, nats²", _components(fmt, groups)))
+        tables.append(("Correlation of two losses that share", _correlations(fmt, groups)))
+    said = [_basis(request, answer), *(f"note: {note}" for note in [*answer.notes, *_own_notes(answer)])]
+    if fmt == "latex":
+        parts = [f"% {escape_latex(title)}\n{table}" for title, table in tables]
+        return "\n".join([*parts, *(f"% {escape_latex(line)}" for line in said), ""])
+    heading = "**{}**" if fmt == "md" else "{}"
+    parts = [f"{heading.format(title)}\n\n{table}" for title, table in tables]
+    end = "  \n" if fmt == "md" else "\n"
+    return "\n".join(parts) + "\n" + end.join([*said, ""])
+
+
+def _stretch(request: Request, answer: Answer) -> str:
+    spans = {(run.epochs[0], run.epochs[-1], len(run.epochs)) for run in answer.runs}
+    if len(spans) > 1:
+        return "epochs as each run recorded them"
+    first, last, count = spans.pop()
+    rows = sum(run.rows for run in answer.runs)
+    span = f"epoch {first}" if count == 1 else f"{count} epochs from {first} to {last}"
+    return f"{span}; {len(answer.runs)} run{'s' if len(answer.runs) > 1 else ''}, {rows:,} rows"
+
+
+def _basis(request: Request, answer: Answer) -> str:
+    by = "over seeds, or within the run where there is one" if request.by != "run" else "within the run"
+    shapes = sorted({run.definition for run in answer.runs})
+    return (
+        f"{100 * request.confidence:g} % intervals {by}. An observation is a full step; variances within epochs; "
+        f"{'; '.join(shapes)}."
+    )
+
+
+def _own_notes(answer: Answer) -> list[str]:
+    """Notes that stand with single numbers, each once."""
+    where: dict[str, list[str]] = {}
+    for row in answer.rows:
+        for note in row.estimate.notes:
+            where.setdefault(note, []).append(row.quantity)
+    out = []
+    for note, quantities in where.items():
+        kinds = list(dict.fromkeys(quantities))
+        out.append(
+            f"{note} ({', '.join(kinds[:3])}{f' and {len(kinds) - 3} more' if len(kinds) > 3 else ''})"
+        )
+    return out
+
+
+def _first(request: Request, key: tuple[str, int | None]) -> dict[str, Any]:
+    return {"scheme": key[0]} | ({"epoch": key[1]} if request.by == "epoch" else {})
+
+
+def _main(fmt: str, request: Request, groups: dict[tuple[str, int | None], dict[str, Any]]) -> str:
+    present = [name for name in MAIN if any(name in cells for cells in groups.values())]
+    rows = []
+    for key, cells in groups.items():
+        row = _first(request, key) | {"runs": cells["runs"]}
+        rows.append(row | {name: _cell(cells.get(name)) for name in present})
+    columns = [*_first(request, ("", 0)), "runs", *present]
+    return write(fmt, rows, columns, MAIN)
+
+
+def _components(fmt: str, groups: dict[tuple[str, int | None], dict[str, Any]]) -> str:
+    present = list(
+        dict.fromkeys(key for cells in groups.values() for key in cells if key.startswith("variance "))
+    )
+    rows = [
+        {"scheme": name, **{column: _cell(cells.get(column)) for column in present}}
+        for (name, _), cells in groups.items()
+    ]
+    headers = {column: column.removeprefix("variance ") for column in present}
+    return write(fmt, rows, ["scheme", *present], headers)
+
+
+def _correlations(fmt: str, groups: dict[tuple[str, int | None], dict[str, Any]]) -> str:
+    rows = []
+    present = [kind for kind in PAIRS if any(f"correlation {kind}" in cells for cells in groups.values())]
+    epochs = any(epoch is not None for _, epoch in groups)
+    for (name, epoch), cells in groups.items():
+        row: dict[str, Any] = {"scheme": name} | ({"epoch": epoch} if epochs else {})
+        rows.append(row | {kind: _cell(cells.get(f"correlation {kind}")) for kind in present})
+    return write(fmt, rows, ["scheme", *(["epoch"] if epochs else []), *present], PAIRS)
+
+
+def _cell(estimate: Estimate | None) -> str:
+    """Value and interval; nothing where it could not be had."""
+    if estimate is None:
+        return ""
+    value = number(estimate.value)
+    return (
+        value
+        if estimate.low != estimate.low
+        else f"{value} [{number(estimate.low)}, {number(estimate.high)}]"
+    )
+
+
+def number(value: float) -> str:
+    """Three digits, with a true minus sign."""
+    if abs(value) < 5e-13:
+        return "0"
+    return f"{value:.3g}".replace("-", "−")

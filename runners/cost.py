@@ -1,0 +1,230 @@
+"""What a study will take on this machine: a few steps of each pair are measured, and multiplied."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from kdstats import models
+from kdstats.records.paths import RunPaths
+from kdstats.teacher.accuracy import measure
+from kdstats.teacher.evaluate import pick_device
+from kdstats.teacher.load import load_network
+from runners.config import StudyFile
+from runners.executors.attempt import pick, share_cores
+from runners.plan import duration
+from runners.recipes import Recipe
+from runners.run_spec import RunSpec
+
+# Bytes on disk per recorded row (Parquet, zstd), float32 and float16; measured on digits runs.
+_ROW_BYTES = {"float32": 30, "float16": 22}
+_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run measured over a few steps.
+
+    Attributes:
+        step: Seconds per training step, recording included.
+        test_image: Seconds per test image.
+        memory: Peak bytes of the process (of the GPU's memory when it computes there).
+        weights: Bytes of the student's weights.
+    """
+
+    step: float
+    test_image: float
+    memory: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study will take.
+
+    Attributes:
+        runs: Planned runs.
+        done: Complete ones.
+        per_step: Seconds of a step of a run on its share of the cores, median over the runs that are left.
+        steps: Steps of an epoch.
+        per_run: Seconds of a run, shortest and longest.
+        seconds: Until the end with ``workers`` at a time.
+        workers: Runs at the same time.
+        disk: Bytes of all runs.
+        disk_full: Bytes with every epoch recorded in float32.
+        memory: Peak bytes of a worker.
+        teachers: Teacher to be trained first → seconds.
+    """
+
+    runs: int
+    done: int
+    per_step: float
+    steps: int
+    per_run: tuple[float, float]
+    seconds: float
+    workers: int
+    disk: float
+    disk_full: float
+    memory: int
+    teachers: dict[str, float]
+
+    def lines(self, study: StudyFile) -> list[str]:
+        """The plan as people read it."""
+        grid, recipe = study.grid, study.train.resolve()
+        teachers = [
+            f"{name}: trained once, about {duration(seconds)}" for name, seconds in self.teachers.items()
+        ]
+        size = " × ".join(
+            f"{len(part)} {word}{'s' * (len(part) > 1)}"
+            for part, word in ((grid.pairs, "pair"), (grid.schemes, "scheme"), (grid.seeds, "seed"))
+        )
+        least, most = (duration(seconds) for seconds in self.per_run)
+        per_run = least if least == most else f"{least} to {most}"
+        lines = [" · teacher ".join([f"{self.runs} runs = {size} ({self.done} done)", *teachers])]
+        if self.done < self.runs:
+            lines.append(
+                f"measured here: {self.per_step * 1e3:,.0f} ms a step ({recipe.batch_size / self.per_step:,.0f} img/s) "
+                f"· {self.steps} steps × {recipe.epochs} epochs = {per_run} a run · {self.workers} "
+                f"worker{'s' * (self.workers > 1)} → about {duration(self.seconds)}"
+            )
+        kept = f"samples of every {'' if study.log.every == 1 else f'{study.log.every}. '}epoch, {study.log.dtype}"
+        full = "" if self.disk_full == self.disk else f"; full would be {_bytes(self.disk_full)}"
+        lines.append(f"disk about {_bytes(self.disk)} ({kept}{full}) · memory {_bytes(self.memory)} a worker")
+        lines.append("comparable: same recipe, same teacher, common random numbers across schemes")
+        return lines
+
+
+def cost(
+    specs: Sequence[RunSpec],
+    done: int,
+    study: StudyFile,
+    workers: int,
+    threads: int,
+    device: str,
+    untrained: dict[str, Recipe],
+) -> Cost:
+    """Measures a plain and a picking scheme of each pair in a process of its own, and multiplies.
+
+    Args:
+        specs: The runs; weights of untrained teachers may be any of their shape.
+        done: How many are complete; they are taken to be spread evenly.
+        study: Its file.
+        workers: Runs at the same time.
+        threads: Cores of each.
+        device: Where they compute.
+        untrained: Teacher to be trained first → its recipe.
+    """
+    first = specs[0]
+    train_set, test_set = first.selection.train(), first.selection.test()
+    chosen: dict[tuple[str, str, bool], RunSpec] = {}
+    for spec in specs:
+        chosen.setdefault(_kind(spec), spec)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), share_cores, (threads,)) as pool:
+        found = {
+            kind: pool.submit(measure_run, spec, pick(device, 0)).result() for kind, spec in chosen.items()
+        }
+        steps = -(-len(train_set) // first.recipe.batch_size)
+        trained = {
+            name: recipe.epochs * steps * pool.submit(measure_teacher, first, name, recipe).result()
+            for name, recipe in untrained.items()
+        }
+    epochs = first.recipe.epochs
+    per_run = [
+        epochs * (steps * found[_kind(s)].step + len(test_set) * found[_kind(s)].test_image) for s in specs
+    ]
+    rows = 2 * len(train_set)
+    weights = sum(2 * found[_kind(s)].weights for s in specs)
+    recorded = -(-epochs // study.log.every)
+    return Cost(
+        runs=len(specs),
+        done=done,
+        per_step=statistics.median(found[_kind(s)].step for s in specs),
+        steps=steps,
+        per_run=(min(per_run), max(per_run)),
+        seconds=sum(per_run) * (1 - done / len(specs)) / min(workers, len(specs)) + sum(trained.values()),
+        workers=workers,
+        disk=weights + rows * recorded * _ROW_BYTES[study.log.dtype] * len(specs),
+        disk_full=weights + rows * epochs * _ROW_BYTES["float32"] * len(specs),
+        memory=max(m.memory for m in found.values()),
+        teachers=trained,
+    )
+
+
+def _kind(spec: RunSpec) -> tuple[str, str, bool]:
+    """Runs of one kind take about the same time; picking asks the teacher or the student once more."""
+    return spec.teacher, spec.student, "pick" in spec.scheme
+
+
+def measure_run(spec: RunSpec, device: str) -> Measured:
+    """A few steps of ``spec``, as the loop does them, with recording."""
+    from runners.loop import train_student
+
+    where = pick_device(device)
+    whole, test = spec.selection.train(), spec.selection.test()
+    size = spec.recipe.batch_size
+    train_set = whole.head(min(len(whole), _STEPS * size)).to(where)
+    test_set = test.head(min(len(test), 4 * size)).to(where)
+    teacher = None
+    if spec.teaching is None:
+        teacher = load_network(spec.teacher_weights, spec.teacher_arch, train_set, where)
+    lines: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="kdstats-plan-") as scratch:
+        paths = RunPaths(Path(scratch))
+        short = replace(spec, recipe=spec.recipe.with_epochs(3))
+        train_student(
+            short, paths, train_set, test_set, teacher, lambda e, n, line: lines.append(line["seconds"])
+        )
+        weights = paths.last.stat().st_size
+    student = models.build(spec.student, whole.classes, whole.img_size, whole.channels).to(where)
+    began = time.perf_counter()
+    measure(student, test_set)
+    per_image = (time.perf_counter() - began) / len(test_set)
+    steps = -(-len(train_set) // size)
+    # The first epoch also warms up. Of the others the shorter: what disturbs only ever adds.
+    step = max(min(lines[1:]) - per_image * len(test_set), 1e-4) / steps
+    memory = _peak() if where.type == "cpu" else int(torch.cuda.max_memory_allocated(where))
+    return Measured(step, per_image, memory, weights)
+
+
+def measure_teacher(spec: RunSpec, arch: str, recipe: Recipe) -> float:
+    """Seconds per step of training ``arch`` with plain cross-entropy on the CPU."""
+    whole = spec.selection.train()
+    model = models.build(arch, whole.classes, whole.img_size, whole.channels)
+    model = model.to(memory_format=torch.channels_last)
+    optimiser = recipe.optimiser(model)
+    pixels, labels, _ = next(whole.in_order(recipe.batch_size))
+    images = whole.normalise(pixels).to(memory_format=torch.channels_last)
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def _peak() -> int:
+    """Peak bytes of this process; Linux counts kibibytes, macOS bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _bytes(count: float) -> str:
+    """``8 MB``, ``1.3 GB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{max(count / 1e6, 1):.0f} MB"

@@ -1,0 +1,121 @@
+"""Runs on a Ray cluster: Ray places them by cores and GPUs, and starts them again when a node is lost.
+
+The code travels as ``working_dir``; results go to the study's folder, which all nodes must see.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.exceptions
+
+from kdstats.errors import KdstatsError, UsageError
+from runners.executors.attempt import carry_out, note_failure, share_cores
+from runners.executors.base import GRACE, Attempts, Ending, Errand
+from runners.executors.shipping import environment, ship_code, ship_specs
+from runners.plan import default_workers
+from runners.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    from runners.config import ExecutorSection
+
+
+class RayExecutor:
+    """As many runs as the cluster's resources hold, or ``workers`` at most."""
+
+    def __init__(self, workers: int | None, device: str, settings: ExecutorSection) -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"Ray chooses the GPU: --device auto, cpu or cuda, not {device}")
+        if device == "cuda" and not settings.gpus:
+            raise UsageError("--device cuda on Ray needs a share of a GPU per run: --set executor.gpus=0.25")
+        self.workers, self.settings = workers, settings
+        self.at_once, self.cores = workers or default_workers(), settings.cpus
+        self.device = "cuda" if settings.gpus and device != "cpu" else "cpu"
+
+    def describe(self) -> str:
+        """For the line before the first run."""
+        most = f", at most {self.workers} at a time" if self.workers else ""
+        gpus = f" and {self.settings.gpus:g} GPU" if self.settings.gpus else ""
+        return f"Ray, {self.settings.cpus} core{'s' * (self.settings.cpus > 1)}{gpus} a run{most}"
+
+    def execute(self, errand: Errand) -> None:
+        """Carries out ``errand``; see :class:`runners.executors.base.Executor`.
+
+        Raises:
+            KdstatsError: No cluster at the address.
+        """
+        code = ship_code(errand.study)
+        try:
+            ray.init(
+                address=self.settings.address,
+                runtime_env={"working_dir": str(code), "env_vars": environment(code)},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, ValueError) as error:
+            raise KdstatsError(
+                f"no Ray cluster at {self.settings.address or 'RAY_ADDRESS'}: {error}. `ray start --head` starts one."
+            ) from None
+        flying: dict[Any, RunSpec] = {}
+        try:
+            self._fly(errand, flying)
+        except BaseException:
+            _let_end(errand, list(flying))
+            raise
+        finally:
+            ray.shutdown()
+
+    def _fly(self, errand: Errand, flying: dict[Any, RunSpec]) -> None:
+        settings = self.settings
+        task = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=settings.attempts - 1)(
+            _remote
+        )
+        queue = ship_specs(errand.specs, errand.study)[::-1]
+        attempts = Attempts(errand.study, settings.attempts)
+        study = str(errand.study.resolve())
+        while queue or flying:
+            while queue and (self.workers is None or len(flying) < self.workers):
+                spec = queue.pop()
+                flying[task.remote(spec, study, self.device, errand.stop.token, settings.cpus)] = spec
+            ended, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
+            for reference in ended:
+                spec = flying.pop(reference)
+                if errand.settle(spec, _ending(reference, spec, errand), attempts):
+                    queue.insert(0, spec)
+            errand.on_tick()
+
+
+def _ending(reference: Any, spec: RunSpec, errand: Errand) -> Ending:
+    try:
+        ending: Ending = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        line = f"Ray gave up after its own retries: {' '.join(str(error).split())[:300]}"
+        note_failure(spec, spec.paths(errand.study), line)
+        return Ending("failed", line, again=True)
+    return ending
+
+
+def _let_end(errand: Errand, references: list[Any]) -> None:
+    """Asks the workers to keep their states and stop, and gives them some time; then they are ended."""
+    try:
+        errand.stop.raise_()
+    except KdstatsError:
+        return
+    until = time.monotonic() + GRACE
+    waiting = references
+    # Tasks that wait for a place answer the sign as soon as they get one, so all come back soon.
+    while waiting and time.monotonic() < until:
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0.5)
+    for reference in waiting:
+        ray.cancel(reference, force=True)
+
+
+def _remote(spec: RunSpec, study: str, device: str, token: str, cpus: int) -> Ending:
+    """In a worker of Ray."""
+    from pathlib import Path
+
+    share_cores(cpus)
+    return carry_out(spec, Path(study), device, token)

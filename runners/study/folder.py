@@ -1,0 +1,156 @@
+"""What a study's folder says about itself: who is at work in it, its settings, its card."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from kdstats.data import LabelledImages
+from kdstats.errors import KdstatsError, UsageError
+from kdstats.provenance import provenance
+from kdstats.records.atomic import write_bytes_atomic, write_error, write_json_atomic
+from kdstats.records.paths import StudyPaths
+from kdstats.records.writer import is_complete
+from kdstats.teacher.accuracy import measure
+from kdstats.teacher.network import Network
+from runners.claim import Claim
+from runners.config import StudyFile
+from runners.executors.base import Outcome
+from runners.run_spec import RunSpec
+
+# A grid may grow; what decides the numbers of a run may not change under the same tables and page.
+_FIXED = ("study", "teacher", "train", "kd", "teaching")
+
+
+@contextmanager
+def owned(out: Path) -> Iterator[None]:
+    """The folder of a study, made if need be, with this process as its only driver.
+
+    Raises:
+        UsageError: Another driver is at work there.
+        KdstatsError: The folder cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(out, error) from error
+    with Claim(out) as claim:
+        owner = claim.settle()
+        if owner is not None:
+            raise UsageError(
+                f"another process is running the study in {out} ({owner}); wait for it or choose another --out. "
+                "`status` shows how far it is."
+            )
+        for temp in (
+            *out.glob(".*.tmp"),
+            *(p for f in ("t_stddev", "teachers") for p in (out / f).rglob(".*.tmp")),
+        ):
+            temp.unlink(missing_ok=True)  # nobody else writes here
+        yield
+
+
+def keep_settings(study: StudyFile, paths: StudyPaths) -> None:
+    """Writes the settings with all overrides as ``study.toml``; refuses a folder that holds another study.
+
+    Raises:
+        UsageError: ``study.toml`` there differs in what decides the numbers of a run.
+    """
+    settings = study.model_dump(by_alias=True, exclude_none=True, mode="json")
+    if paths.study_toml.exists():
+        before = _known(paths.study_toml)
+        changed = [section for section in _FIXED if before.get(section) != settings.get(section)]
+        if changed:
+            raise UsageError(
+                f"{paths.root} holds a study with other settings under [{'], ['.join(changed)}] (see "
+                f"{paths.study_toml}); choose another --out"
+            )
+    write_bytes_atomic(paths.study_toml, tomli_w.dumps(settings).encode())
+
+
+def _known(file: Path) -> dict[str, Any]:
+    """Its settings with the defaults of today, so that a key that came since is no difference."""
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        return StudyFile.model_validate(raw).model_dump(by_alias=True, exclude_none=True, mode="json")
+    except (ValueError, KdstatsError):
+        return {}
+
+
+def write_card(
+    study: StudyFile,
+    paths: StudyPaths,
+    sets: tuple[LabelledImages, LabelledImages],
+    specs: list[RunSpec],
+    teachers: dict[str, Network],
+    failed: list[tuple[RunSpec, str]],
+    how: dict[str, Any],
+) -> None:
+    """Writes ``study.json``: what was asked, what there is, what failed.
+
+    Args:
+        study: Its file.
+        paths: Its files.
+        sets: Training and test images.
+        specs: All planned runs.
+        teachers: By name.
+        failed: Runs that failed, with one line each.
+        how: When it began, its seconds, where it ran; into the provenance.
+    """
+    train_set, test_set = sets
+    write_json_atomic(
+        paths.root / "study.json",
+        {
+            "schema": "kdstats/study-card/1",
+            "name": study.study.name,
+            "dataset": {
+                "name": train_set.name,
+                "sha256": train_set.digest,
+                "train": len(train_set),
+                "test": len(test_set),
+                "classes": train_set.classes,
+            },
+            "pairs": list(study.grid.pairs),
+            "schemes": list(study.grid.schemes),
+            "seeds": list(study.grid.seeds),
+            "draws": study.grid.draws,
+            "recipe": asdict(study.train.resolve()),
+            "kd": study.kd.fields(),
+            "probe": study.probe.model_dump(),
+            "teachers": {name: _teacher_card(n, test_set) for name, n in teachers.items()},
+            "runs": {
+                "planned": len(specs),
+                "done": sum(is_complete(spec.paths(paths.root)) for spec in specs),
+                "failed": [
+                    {"teacher": s.teacher, "student": s.student, "scheme": s.scheme, "seed": s.seed}
+                    | {"error": error, "log": str(s.paths(paths.root).log)}
+                    for s, error in failed
+                ],
+            },
+            "common_random_numbers": "order, standard augmentation and draws are functions of (seed, epoch, step), "
+            "the same for all schemes and pairs",
+            "selection": "last epoch",
+            "provenance": provenance("cpu") | how,
+        },
+    )
+
+
+def _teacher_card(network: Network, test_set: LabelledImages) -> dict[str, Any]:
+    result = measure(network.model, test_set)
+    return {
+        "arch": network.arch,
+        "sha256": network.sha256,
+        "path": network.source,
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
+    }
+
+
+def failures(outcomes: list[Outcome], damaged: list[tuple[RunSpec, str]]) -> list[tuple[RunSpec, str]]:
+    """Runs that failed and runs whose parts turned out to be damaged, with one line each."""
+    return [(outcome.spec, outcome.error or "?") for outcome in outcomes] + damaged

@@ -1,0 +1,121 @@
+"""The teacher-only measurement of a study: T. stddev of every scheme, once per teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kdstats import schemes
+from kdstats._version import __version__
+from kdstats.records.paths import StudyPaths
+from kdstats.records.writer import is_complete, write_json_atomic
+from kdstats.teacher.evaluate import Status, evaluate_da
+from kdstats.teacher.network import Network
+from runners.collect import probe_files
+from runners.config import StudyFile
+from runners.progress import say
+from runners.run_spec import RunSpec
+
+
+def probe(
+    study: StudyFile,
+    paths: StudyPaths,
+    teachers: dict[str, Network],
+    specs: list[RunSpec],
+    device: str,
+    *,
+    students: bool,
+) -> None:
+    """Measures T. stddev of every scheme, unless a fitting measurement is there already.
+
+    With ``students`` the schemes that need one, on the first seed's student of the first scheme; without, all
+    others.
+    """
+    needy = [name for name in study.grid.schemes if "student" in schemes.record(name).needs]
+    wanted = needy if students else [name for name in study.grid.schemes if name not in needy]
+    for pair in study.grid.pairs if wanted else ():
+        name, _, student = pair.partition("/")
+        network = teachers[name]
+        target = probe_files(paths, name, student)[students]
+        pupil = None
+        if students:
+            own = [s for s in specs if (s.teacher, s.student) == (name, student) and s.scheme not in needy]
+            ready = [s for s in own if is_complete(s.paths(paths.root))]
+            if not ready:
+                continue
+            pupil = ready[0].paths(paths.root).last
+        asked = _asked(study, network, pupil, wanted, specs[0].dataset_sha256)
+        if target.is_file() and _answered(target, asked):
+            continue
+        if not students and needy:
+            say(f"{', '.join(needy)}: measured later, with a trained student")
+        say(
+            f"measuring {len(wanted)} scheme{'s' * (len(wanted) > 1)} with the teacher {name}"
+            + (" and a student" if pupil else " alone")
+        )
+        answer = evaluate_da(
+            wanted,
+            dataset=study.study.dataset,
+            data_path=study.study.data,
+            img_size=study.study.img_size,
+            classes=study.study.classes,
+            per_class=study.study.per_class,
+            teacher=network.source,
+            arch=network.arch,
+            student=pupil,
+            student_arch=student if pupil else None,
+            protocol=study.probe.protocol,
+            tol=study.probe.tol,
+            pools=study.probe.pools,
+            batch_size=study.train.resolve().batch_size,
+            draws=study.grid.draws,
+            seed=study.probe.seed,
+            device="cpu" if device == "cpu" else "auto",
+            progress=_tell(),
+        )
+        write_json_atomic(target, answer.to_dict())
+        write_json_atomic(_question(target), asked)
+
+
+def _asked(
+    study: StudyFile, teacher: Network, student: Path | None, wanted: list[str], dataset_sha256: str
+) -> dict[str, Any]:
+    return {
+        "schemes": wanted,
+        "dataset": study.study.dataset,
+        "dataset_sha256": dataset_sha256,
+        "version": __version__,
+        "teacher": teacher.sha256,
+        "student": None if student is None else student.parent.name,
+        "probe": study.probe.model_dump(),
+        "batch_size": study.train.resolve().batch_size,
+        "draws": study.grid.draws,
+    }
+
+
+def _tell() -> Callable[[Status], None]:
+    """A line whenever the plan of a measurement changes."""
+    told = 0
+
+    def tell(status: Status) -> None:
+        nonlocal told
+        if status.target != told:
+            told = status.target
+            width = "" if status.half_width is None else f", widest interval ±{status.half_width:.1%}"
+            say(f"  batch {status.done} of {told} planned{width}")
+
+    return tell
+
+
+def _question(target: Path) -> Path:
+    """Where it is kept what a measurement was asked, beside the answer; written after it."""
+    return target.with_suffix(".asked")
+
+
+def _answered(target: Path, asked: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(_question(target).read_text(encoding="utf-8")) == asked)
+    except (OSError, ValueError):
+        return False

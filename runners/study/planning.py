@@ -1,0 +1,58 @@
+"""``plan``: runs, hours, disk and memory, before anything starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from kdstats.records.paths import StudyPaths
+from kdstats.records.writer import is_complete
+from runners.config import StudyFile
+from runners.cost import cost
+from runners.executors.base import Executor
+from runners.plan import make_specs
+from runners.study.teachers import planned_teachers, untrained
+
+
+def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
+    """Prints what the study will take, from a few steps of each pair measured on this machine."""
+    paths = StudyPaths(out)
+    train_set = study.study.selection.train()
+    with tempfile.TemporaryDirectory(prefix="kdstats-plan-") as scratch:
+        missing = untrained(study, paths)
+        teachers = planned_teachers(study, train_set, paths, Path(scratch))
+        specs = make_specs(study, train_set, teachers)
+        done = sum(is_complete(spec.paths(out)) for spec in specs)
+        found = cost(specs, done, study, executor.at_once, executor.cores, device, missing)
+    print("\n".join(found.lines(study)))
+    if study.exclude:
+        left_out = [
+            sum(rule.matches(f"{s.teacher}/{s.student}", s.scheme, s.seed) for s in specs)
+            for rule in study.exclude
+        ]
+        for rule, count in zip(study.exclude, left_out, strict=True):
+            print(f"left out of every summary: {count} run{'s' * (count != 1)} ({rule.reason})")
+    print(f"carried out by: {executor.describe()}")
+    free = shutil.disk_usage(_existing(out)).free
+    if found.disk > free:
+        print(f"warning: {out} has {free / 1e9:.1f} GB free")
+    if found.memory * executor.at_once > _memory():
+        print(
+            f"warning: {executor.at_once} workers at once want more than the {_memory() / 1e9:.0f} GB of this machine"
+        )
+    return 0
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there already."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

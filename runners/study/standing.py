@@ -1,0 +1,84 @@
+"""How far a run is, read from its folder alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kdstats.errors import MissingError
+from kdstats.records.writer import read_done, verify_done
+from runners.claim import running
+from runners.executors.attempt import failure_of
+from runners.run_spec import RunSpec
+
+State = Literal["done", "running", "failed", "paused", "queued"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run at a moment.
+
+    Attributes:
+        spec: The run.
+        state: ``paused`` has whole epochs on disk and nobody at work; ``failed`` has ended with an error since.
+        epochs: Whole epochs on disk.
+        per_epoch: Mean seconds of an epoch so far; None before the first and for complete runs.
+        accuracy: Test accuracy after the last epoch, of complete runs.
+        error: The last line of its log, where it failed.
+    """
+
+    spec: RunSpec
+    state: State
+    epochs: int
+    per_epoch: float | None = None
+    accuracy: float | None = None
+    error: str | None = None
+
+    @property
+    def left(self) -> int:
+        """Epochs still to be trained."""
+        return self.spec.recipe.epochs - self.epochs
+
+
+def standing(spec: RunSpec, study: Path) -> Standing:
+    """Looks at the folder of ``spec``."""
+    paths = spec.paths(study)
+    if paths.done.exists():
+        with contextlib.suppress(MissingError, KeyError):
+            if not verify_done(paths, quick=True):
+                outcome = read_done(paths)["extra"]["outcome"]
+                return Standing(spec, "done", spec.recipe.epochs, accuracy=float(outcome["acc_last"]))
+    if not paths.root.is_dir():
+        return Standing(spec, "queued", 0)
+    seconds = _seconds(paths.metrics)
+    epochs = min(len(seconds), spec.recipe.epochs)
+    per_epoch = sum(seconds) / len(seconds) if seconds else None
+    if running(paths.root):
+        return Standing(spec, "running", epochs, per_epoch)
+    note = failure_of(paths)
+    if note.exists():
+        return Standing(spec, "failed", epochs, per_epoch, error=_error(note))
+    return Standing(spec, "paused" if epochs else "queued", epochs, per_epoch)
+
+
+def _seconds(metrics: Path) -> list[float]:
+    """Seconds of each whole epoch; a line that is being written is passed over."""
+    found = []
+    try:
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found.append(float(json.loads(line)["seconds"]))
+    return found
+
+
+def _error(note: Path) -> str:
+    try:
+        return str(json.loads(note.read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "see its log"

@@ -1,0 +1,215 @@
+"""Everything that a student's training is made of, put together once and written down in one state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdstats import models, schemes
+from kdstats.data import LabelledImages
+from kdstats.data.standard import StandardAugmentation
+from kdstats.draws.keys import generator
+from kdstats.errors import UsageError
+from kdstats.schemes import Scheme
+from kdstats.teacher.network import Network
+from runners.moving_teachers import MovingTeachers
+from runners.run_spec import ORIGINALS, PASSES, RunSpec
+from runners.training.asking import Asking
+from runners.training.best import Best
+from runners.training.ranks import Ranks
+from runners.training.student_loss import StudentLoss
+from runners.training.switches import compiled, folded
+
+
+@dataclass
+class Place:
+    """How far a run is: the next step to make, and what the epoch has added up.
+
+    Attributes:
+        epoch: From 0.
+        step: Next step of it, from 0.
+        total: Sum of the training losses of the epoch's images so far.
+        seconds: Spent on the whole run so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class Training:
+    """The parts of one run.
+
+    Attributes:
+        student: As its weights are saved.
+        network: As it is called in training: compiled, or wrapped for several processes.
+        optimiser: Of the student and of the objective's modules.
+        schemes: By name; several where shifts have schemes of their own.
+        base: Standard augmentation.
+        loss: Of a step.
+        asking: The teacher.
+        moving: Teachers that follow the student, or None.
+        best: The best epoch so far.
+        place: How far the run is.
+    """
+
+    student: nn.Module
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schemes: dict[str, Scheme]
+    base: StandardAugmentation
+    loss: StudentLoss
+    asking: Asking
+    moving: MovingTeachers | None
+    best: Best = field(default_factory=Best)
+    place: Place = field(default_factory=Place)
+
+    def scheme(self, spec: RunSpec) -> Scheme:
+        """The scheme of the coming step."""
+        return self.schemes[spec.scheme if self.moving is None else self.moving.shift.scheme]
+
+    def next_epoch(self) -> None:
+        """Moves on; histories end with the epoch, so the state needs to carry none of them."""
+        self.place = Place(self.place.epoch + 1, 0, 0.0, self.place.seconds)
+        self.loss.forget()
+        for scheme in self.schemes.values():
+            scheme.reset()
+
+    def state_dict(self, spec: RunSpec) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "identity": spec.digest,
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schemes": {name: scheme.state_dict() for name, scheme in self.schemes.items()},
+            "loss": self.loss.memory(),
+            "moving": None if self.moving is None else self.moving.state_dict(),
+            "best": self.best.state_dict(),
+            "place": vars(self.place).copy(),
+            "generator": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from :meth:`state_dict`."""
+        self.student.load_state_dict(state["student"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, scheme in self.schemes.items():
+            scheme.load_state_dict(state["schemes"][name])
+        self.loss.remember(state["loss"])
+        if self.moving is not None:
+            self.moving.load_state_dict(state["moving"])
+        self.best, self.place = Best.of(state["best"]), Place(**state["place"])
+        torch.set_rng_state(state["generator"])
+
+
+def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, ranks: Ranks) -> Training:
+    """The parts of a run that begins; a state may be loaded into them.
+
+    Raises:
+        UsageError: Settings that do not fit each other or the data.
+    """
+    check(spec, len(train_set), ranks)
+    device = train_set.device
+    torch.manual_seed(spec.seed)
+    student = models.build(spec.student, train_set.classes, train_set.img_size, train_set.channels).to(device)
+    if spec.channels_last:
+        student = student.to(memory_format=torch.channels_last)
+    steps = -(-len(train_set) // spec.recipe.batch_size)
+    moving = None if spec.teaching is None else spec.teaching.make(student, spec.scheme, steps)
+    if moving is None and teacher is None:
+        raise UsageError("the run has a fixed teacher (no teaching), and none was given")
+    space = schemes.PixelSpace(train_set.mean, train_set.std)
+    names = [spec.scheme, *(() if spec.teaching is None else spec.teaching.then)]
+    made = {schemes.record(n).name: schemes.get(n, draws=spec.draws, space=space) for n in names}
+    for scheme in made.values():
+        _check_last_batch(scheme, len(train_set) % spec.recipe.batch_size)
+    loss = StudentLoss(spec, train_set.classes).to(device)
+    rest = len(train_set) % spec.recipe.batch_size
+    if 0 < rest < loss.total.least:
+        raise UsageError(
+            f"the last batch would hold {rest} image; the objective {spec.objective} needs {loss.total.least}. "
+            "Change batch_size"
+        )
+    if "recursive" in loss.total.needs and not all(scheme.history for scheme in made.values()):
+        raise UsageError(
+            f"the objective {spec.objective} compares views with earlier ones: it needs recursive_mix"
+        )
+    _check_distributed(loss, ranks, moving, any(scheme.history for scheme in made.values()))
+    example = torch.zeros(2, train_set.channels, train_set.img_size, train_set.img_size, device=device)
+    answering = moving.models[0] if moving is not None else (teacher.model if teacher is not None else None)
+    loss.build(
+        student,
+        answering if "teacher" in loss.features else None,
+        example,
+        train_set.labels,
+        train_set.sample_id,
+        generator(spec.seed, "objective"),
+    )
+    loss.to(device)
+    optimiser = spec.recipe.optimiser(student)
+    own = [p for p in loss.own_parameters() if p.requires_grad]
+    if own:
+        optimiser.add_param_group({"params": own})
+    if teacher is not None and spec.fold_teacher and moving is None:
+        if "teacher" in loss.features:
+            raise UsageError(f"the objective {spec.objective} needs the teacher's maps; folding loses them")
+        teacher = folded(teacher)
+    source: Network | MovingTeachers | None = moving if moving is not None else teacher
+    assert source is not None
+    network = student if spec.compile == "off" else compiled(student, spec.compile)
+    return Training(
+        student,
+        ranks.wrap(network),
+        optimiser,
+        made,
+        StandardAugmentation(train_set.base),
+        loss,
+        Asking(source, "teacher" in loss.features),
+        moving,
+    )
+
+
+def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
+    """Refuses settings that make no sense, before anything is built."""
+    for name, value, known in (("originals", spec.originals, ORIGINALS), ("passes", spec.passes, PASSES)):
+        if value not in known:
+            raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")
+    if spec.originals == "replaced" and spec.passes == "joint":
+        raise UsageError("without originals there is nothing to pass jointly: leave passes at 'two'")
+    rest = images % spec.recipe.batch_size
+    if ranks.world > 1 and 0 < rest < ranks.world:
+        raise UsageError(
+            f"the last batch would hold {rest} of {images} images for {ranks.world} processes; change batch_size"
+        )
+
+
+def _check_last_batch(scheme: Scheme, rest: int) -> None:
+    if 0 < rest < scheme.least:
+        raise UsageError(
+            f"the last batch would hold {rest} image; {scheme.name} needs {scheme.least}. Change batch_size"
+        )
+
+
+def _check_distributed(loss: StudentLoss, ranks: Ranks, moving: MovingTeachers | None, history: bool) -> None:
+    if ranks.world == 1:
+        return
+    alone = [o.name for o in loss.objectives if not o.separable or "modules" in o.needs]
+    if alone:
+        raise UsageError(
+            f"the objective {alone[0]} compares the images of a batch or has modules of its own; it runs in one process"
+        )
+    if moving is not None:
+        raise UsageError("teachers that follow the student run in one process")
+    if history and loss.targets.kind != "teacher":
+        raise UsageError("a scheme with a history runs in one process unless the teacher relabels the views")
+
+
+def batch_of(pixels: Tensor, train_set: LabelledImages, spec: RunSpec) -> Tensor:
+    """Normalised images in the run's memory layout."""
+    x = train_set.normalise(pixels)
+    return x.to(memory_format=torch.channels_last) if spec.channels_last else x

@@ -1,0 +1,37 @@
+"""The jobs of a cluster, as submitit's processes on this machine, one of them pre-empted in the middle."""
+
+import signal
+
+import psutil
+import pytest
+from study_under_fault import call, same, wait_for
+
+pytestmark = pytest.mark.faults
+
+
+def _jobs(driver):
+    """The processes that carry out runs, not their controllers."""
+    family = psutil.Process(driver.process.pid).children(recursive=True)
+    return [p for p in family if "submitit.core._submit" in p.cmdline()]
+
+
+def test_a_preempted_job_is_queued_again_and_continues(file, tmp_path, calm, start):
+    out = tmp_path / "out – 数"
+    words = ("--executor", "slurm", "--workers", "2", "--set", "executor.cluster=local")
+    driver = start("run", file, "--out", out, *words)
+    wait_for(lambda: list(out.rglob("state.pt")))
+    state = next(out.rglob("state.pt"))
+    claim = next(state.parent.glob(".claim-*")).read_text()
+    job = next(p for p in _jobs(driver) if f'"pid": {p.pid},' in claim)
+    job.send_signal(signal.SIGUSR2)
+    _, said = driver.process.communicate(timeout=500)
+    assert driver.process.returncode == 0, said
+    logs = [p.read_text() for p in (out / "slurm").rglob("*_log.out")]
+    assert sum("Requeued job" in log for log in logs) == 1, "the signal came too late to pre-empt anything"
+    same(out, calm)
+
+
+def test_without_slurm_it_says_what_to_do(file, tmp_path):
+    answer = call("run", file, "--out", tmp_path / "out", "--executor", "slurm")
+    assert answer.returncode == 2
+    assert "no sbatch here" in answer.stderr
