@@ -91,13 +91,13 @@ def train_student(
             if run.moving is not None:
                 probe = next(test_set.in_order(_DISTANCE_IMAGES)).images
                 distances = DistanceLog(
-                    paths.root / "distances.jsonl", test_set.normalise(probe), known_epochs=run.place.epoch
+                    paths.distances, test_set.normalise(probe), known_epochs=run.place.epoch
                 )
         ranks.barrier()
         result = None
         try:
             while run.place.epoch < spec.recipe.epochs:
-                _epoch(run, spec, paths, train_set, recorder, interrupts, on_step, ranks, keep_every)
+                epoch_of(run, spec, paths, train_set, recorder, interrupts, on_step, ranks, keep_every)
                 if ranks.main and recorder is not None:
                     recorder.end_epoch()
                     result = measure(run.student, test_set)
@@ -127,10 +127,10 @@ def train_student(
         return outcome
 
 
-def _epoch(
+def epoch_of(
     run: Training,
     spec: RunSpec,
-    paths: RunPaths,
+    paths: RunPaths | None,
     train_set: LabelledImages,
     recorder: Recorder | None,
     interrupts: Interrupts,
@@ -190,7 +190,7 @@ def _epoch(
         if (stop or due) and step + 1 < len(chunks):
             kept = time.perf_counter()
             place.step, place.total, place.seconds = step + 1, float(total), spent + kept - began
-            if recorder is not None:
+            if recorder is not None and paths is not None:
                 recorder.hold(step + 1)
                 save_state(paths.state, run.state_dict(spec))
             ranks.barrier()

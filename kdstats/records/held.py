@@ -34,14 +34,9 @@ class Held:
         return folder / f"epoch={self.epoch:04d}.steps={self.first:08d}-{self.stop:08d}.{kind}.parquet"
 
 
-def folder_of(paths: RunPaths) -> Path:
-    """Where the held rows of a run lie."""
-    return paths.root / "held"
-
-
 def held(paths: RunPaths) -> list[Held]:
     """What is held, in order; a piece of which only one of the two files is there does not count."""
-    folder = folder_of(paths)
+    folder = paths.held
     seen: dict[Held, int] = {}
     for file in folder.iterdir() if folder.is_dir() else ():
         if found := _NAME.fullmatch(file.name):
@@ -57,7 +52,7 @@ def keep_before(paths: RunPaths, epoch: int, step: int) -> list[Held]:
         MissingError: A piece is missing: the run cannot go on from ``step``.
     """
     if step == 0:
-        shutil.rmtree(folder_of(paths), ignore_errors=True)
+        shutil.rmtree(paths.held, ignore_errors=True)
         return []
     kept = [piece for piece in held(paths) if piece.epoch == epoch and piece.stop <= step]
     at = 0
@@ -67,11 +62,11 @@ def keep_before(paths: RunPaths, epoch: int, step: int) -> list[Held]:
         at = piece.stop
     if at != step:
         raise MissingError(
-            f"{folder_of(paths)} holds the steps before {at} of epoch {epoch}, the state goes on from step {step}; "
+            f"{paths.held} holds the steps before {at} of epoch {epoch}, the state goes on from step {step}; "
             "remove state.pt to start the run anew"
         )
-    wanted = {piece.path(folder_of(paths), kind) for piece in kept for kind in _KINDS}
-    for file in folder_of(paths).iterdir():
+    wanted = {piece.path(paths.held, kind) for piece in kept for kind in _KINDS}
+    for file in paths.held.iterdir():
         if file not in wanted:
             file.unlink()
     return kept
@@ -79,7 +74,7 @@ def keep_before(paths: RunPaths, epoch: int, step: int) -> list[Held]:
 
 def join(paths: RunPaths, pieces: list[Held]) -> None:
     """Writes the parts of the epoch of ``pieces`` from their rows, then drops them; both parts appear or none."""
-    folder = folder_of(paths)
+    folder = paths.held
     epoch = pieces[0].epoch
     targets = {"pools": paths.pool_part(epoch), "samples": paths.sample_part(epoch)}
     writers: list[PartWriter] = []

@@ -175,6 +175,16 @@ class RunPaths:
         return self.root / "metrics.jsonl"
 
     @property
+    def distances(self) -> Path:
+        """One JSON line per epoch on how far moving teachers are from the student; where there are such."""
+        return self.root / "distances.jsonl"
+
+    @property
+    def held(self) -> Path:
+        """Folder with the rows of an epoch that is still open, see :mod:`kdstats.records.held`."""
+        return self.root / "held"
+
+    @property
     def samples(self) -> Path:
         """Folder of the parts of table ``samples``."""
         return self.root / "samples"

@@ -342,7 +342,7 @@ class Recorder:
     def _keep(self, piece: held.Held) -> None:
         """The open sink's rows become a piece."""
         if self._sink is not None:
-            folder = held.folder_of(self.paths)
+            folder = self.paths.held
             self._sink.commit(piece.path(folder, "pools"), piece.path(folder, "samples"))
             self._sink = None
 

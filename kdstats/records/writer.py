@@ -140,7 +140,7 @@ def _describe(root: Path, path: Path) -> Part:
 
 
 def _present(paths: RunPaths) -> list[Path]:
-    single = (paths.run_json, paths.metrics, paths.pools, paths.last, paths.best)
+    single = (paths.run_json, paths.metrics, paths.distances, paths.pools, paths.last, paths.best)
     return [path for _, path in epoch_parts(paths.samples)] + [path for path in single if path.exists()]
 
 
