@@ -22,10 +22,38 @@ ANALYSES: dict[str, str] = {
     "fairness": "analyses.fairness",
     "left_out": "analyses.left_out",
 }
+# Asked on request: ``run(study, *others)`` compares settings over the variants of a study or several studies, the
+# others read the records or ask the networks, which a page of every study need not wait for.
+ON_REQUEST: dict[str, str] = {
+    name: f"analyses.{name}"
+    for name in (
+        "epoch_sweep",
+        "view_targets",
+        "picking",
+        "pick_ratio",
+        "mixup_placement",
+        "partial_mixup",
+        "std_logits",
+        "smoothness",
+        "calibration",
+        "robustness",
+        "feature_projection",
+        "recursive_sweeps",
+        "mixing_depth",
+        "step_dependence",
+        "overhead",
+        "best_and_last",
+        "temporary_teachers",
+        "teacher_distance",
+        "switching_period",
+        "shift_schemes",
+    )
+}
 
 
 def get(name: str) -> Any:
     """The module of an analysis; raises ``UsageError`` with the nearest names for an unknown one."""
-    if name not in ANALYSES:
-        raise unknown("analysis", name, ANALYSES)
-    return importlib.import_module(ANALYSES[name])
+    known = ANALYSES | ON_REQUEST
+    if name not in known:
+        raise unknown("analysis", name, known)
+    return importlib.import_module(known[name])

@@ -16,10 +16,10 @@ from analyses import seeds as seeds_
 from analyses.levels import CANNOT
 from analyses.over_seeds import summarise
 from analyses.study import Study, run_folders
-from analyses.words import CONFIDENCE, estimate, number, p_value, sizes
+from analyses.words import CONFIDENCE, estimate, number, p_value, records, sizes
 from kdstats.association.coefficients import coefficient
 
-QUESTION = "How much better do students look at their best epoch than at their last, and does that change the order of schemes?"
+QUESTION = "How much better do students look at their best epoch than at the last, and does the order of schemes change?"
 TEST, VALIDATION = "test images", "validation images"
 
 
@@ -77,7 +77,9 @@ def _order(known: pd.DataFrame, per_run: pd.DataFrame, pair: str) -> dict[str, o
     return {
         "pair": pair,
         "schemes": len(means),
-        "tau": float(coefficient("kendall", means["test_loss_last"], means["test_loss_best"]).estimate) if several else math.nan,
+        "tau": float(coefficient("kendall", means["test_loss_last"], means["test_loss_best"]).estimate)
+        if several
+        else math.nan,
         "lowest_last": str(means["test_loss_last"].idxmin()),
         "lowest_best": str(means["test_loss_best"].idxmin()),
         "f": f,
@@ -107,7 +109,7 @@ def _choice(chosen: tuple[str, ...]) -> str:
 def _findings(table: pd.DataFrame, orders: pd.DataFrame) -> Iterator[str]:
     for row in orders.to_dict("records"):
         here = table[table["pair"] == row["pair"]].sort_values("loss_gap", ascending=False)
-        top = here.iloc[0]
+        top = records(here)[0]
         if top["loss_gap"] == 0 and here["acc_gap"].max() == 0:
             yield (
                 f"{row['pair']}: the last epoch was the best in every run (n = "

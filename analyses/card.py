@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Card:
     Attributes:
         name: The study's name.
         dataset: ``name, sha256, train, test`` (images) and ``classes``.
-        pairs: ``teacher/student``, in the order asked for.
+        pairs: ``teacher/student``, in the order asked for; ``teacher/student [variant]`` where there are variants.
         schemes: Names in the order asked for.
         seeds: Seeds asked for.
         recipe: How students were trained.
@@ -56,6 +56,8 @@ class Card:
         done: Runs finished.
         failed: Runs that ended in an error.
         provenance: Version, commit, machine, command, times.
+        threads: Threads of every run; None in cards of earlier versions.
+        variants: Pair → its schemes and seeds, where variants ask for different ones.
     """
 
     name: str
@@ -70,6 +72,16 @@ class Card:
     done: int
     failed: tuple[FailedRun, ...]
     provenance: Mapping[str, Any]
+    threads: int | None = None
+    variants: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] | None = None
+
+    def asked(self) -> Iterator[tuple[str, str, int]]:
+        """``(pair, scheme, seed)`` of every run asked for."""
+        for pair in self.pairs:
+            schemes, seeds = (self.variants or {}).get(pair, (self.schemes, self.seeds))
+            for scheme in schemes:
+                for seed in seeds:
+                    yield pair, scheme, seed
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -110,10 +122,19 @@ def read_card(path: Path) -> Card:
     odd = [pair for pair in pairs if pair.count("/") != 1]
     if odd:
         raise MissingError(f"{path}: pair {odd[0]!r} is not teacher/student")
+    try:
+        variants = {
+            f"{pair} [{name}]": (tuple(map(str, said["schemes"])), tuple(map(int, said["seeds"])))
+            for name, said in (raw.get("variants") or {}).items()
+            for pair in map(str, said["pairs"])
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MissingError(f"{path}: its variants lack pairs, schemes or seeds ({error!r})") from None
+    threads = raw.get("threads")
     return Card(
         name=raw["name"],
         dataset=raw["dataset"],
-        pairs=pairs,
+        pairs=tuple(variants) or pairs,
         schemes=tuple(map(str, raw["schemes"])),
         seeds=tuple(map(int, raw["seeds"])),
         recipe=raw["recipe"],
@@ -123,12 +144,16 @@ def read_card(path: Path) -> Card:
         done=raw["runs"]["done"],
         failed=tuple(_failed(item, pairs) for item in raw["runs"].get("failed", ())),
         provenance=raw["provenance"],
+        threads=threads if isinstance(threads, int) else None,
+        variants=variants or None,
     )
 
 
 def _failed(item: Mapping[str, Any], pairs: tuple[str, ...]) -> FailedRun:
     seed = item.get("seed")
     named = f"{item['teacher']}/{item['student']}" if {"teacher", "student"} <= set(item) else ""
+    if named and item.get("variant"):
+        named += f" [{item['variant']}]"
     return FailedRun(
         scheme=str(item.get("scheme", "")),
         seed=None if seed is None else int(seed),

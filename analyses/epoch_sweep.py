@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,27 @@ from analyses.levels import Axis, Stratum, strata, text, why_not
 from analyses.seeds import Floats, Seeds
 from analyses.settings import TrainedRun, stratum_key, trained_runs
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, interval, number, sizes
+from analyses.words import CONFIDENCE, estimate, interval, number, records, sizes
 
-QUESTION = "How many epochs are best under distillation and under plain cross-entropy, and does augmentation move that number?"
+QUESTION = (
+    "How many epochs are best under distillation and under plain cross-entropy, and does augmentation move that "
+    "number?"
+)
 REFERENCE = "identity"
 KD, CE = "KD", "CE"
 OUTCOMES = {"error": "test error", "test_loss": "test loss"}
 _EPOCHS = frozenset({"recipe.epochs", "recipe.decays"})
 _LOSS = frozenset(
-    {"objective", "objective.*", "alpha", "alpha_views", "beta", "gamma", "temperature", "student_temperature"}
+    {
+        "objective",
+        "objective.*",
+        "alpha",
+        "alpha_views",
+        "beta",
+        "gamma",
+        "temperature",
+        "student_temperature",
+    }
     | {"targets"}
 )
 _SCHEME = frozenset({"scheme", "scheme.*"})
@@ -122,7 +135,7 @@ def run(study: Study, *others: Study) -> EpochSweep:
     table, optima_ = pd.concat(frames, ignore_index=True), pd.DataFrame(optima)
     contrasts = pd.DataFrame([row for outcome in OUTCOMES for row in _contrasts(curves, outcome)])
     findings += [_said(row) for row in optima]
-    findings += [_said_contrast(row) for _, row in contrasts.iterrows()]
+    findings += [_said_contrast(row) for row in records(contrasts)]
     if not {KD, CE} <= {curve.loss for curve in curves}:
         one = ", ".join(sorted({curve.loss for curve in curves}))
         findings.append(
@@ -205,11 +218,12 @@ def _rows(curve: Curve, outcome: str, means: Seeds) -> pd.DataFrame:
     )
 
 
-def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, object]:
+def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, Any]:
     levels = [int(float(name)) for name in means.schemes]
     best = int(means.mean.argmin())
     low, high, ends = math.nan, math.nan, (math.nan, math.nan)
-    if outcome in curve.draws:
+    known = outcome in curve.draws
+    if known:
         low, high = _ends(np.exp2(curve.optimum(outcome)), discrete=True)
         ends = _ends(curve.draws[outcome].min(axis=1))
     return {
@@ -220,8 +234,9 @@ def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, object]:
         "best_low": low if math.isnan(low) else round(low),
         "best_high": high if math.isnan(high) else round(high),
         "lowest": float(means.mean[best]),
-        "lowest_low": min(ends[0], float(means.mean[best])),
-        "lowest_high": max(ends[1], float(means.mean[best])),
+        # Neither an error nor a loss is below 0; the seeds' spread knows nothing of that.
+        "lowest_low": max(0.0, min(ends[0], float(means.mean[best]))) if known else math.nan,
+        "lowest_high": max(ends[1], float(means.mean[best])) if known else math.nan,
         "at_end": best == len(levels) - 1,
         "levels": len(levels),
         "seeds": (int(means.n.min()), int(means.n.max())),
@@ -231,13 +246,15 @@ def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, object]:
 def _ends(draws: Floats, discrete: bool = False) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     # Of values on a grid the quantiles are members of it, never points between.
-    how = ("lower", "higher") if discrete else ("linear", "linear")
-    return float(np.quantile(draws, tail, method=how[0])), float(
-        np.quantile(draws, 1 - tail, method=how[1])
-    )
+    if discrete:
+        return (
+            float(np.quantile(draws, tail, method="lower")),
+            float(np.quantile(draws, 1 - tail, method="higher")),
+        )
+    return float(np.quantile(draws, tail)), float(np.quantile(draws, 1 - tail))
 
 
-def _contrasts(curves: Sequence[Curve], outcome: str) -> Iterator[dict[str, object]]:
+def _contrasts(curves: Sequence[Curve], outcome: str) -> Iterator[dict[str, Any]]:
     known = [curve for curve in curves if outcome in curve.draws]
     pairs = [
         (a, b)
@@ -259,7 +276,12 @@ def _contrasts(curves: Sequence[Curve], outcome: str) -> Iterator[dict[str, obje
         yield _contrast(what, outcome, da.optimum(outcome) - none.optimum(outcome), da, none)
     for a, b in pairs:
         for none_a, none_b in pairs:
-            if a.scheme != REFERENCE and none_a.scheme == REFERENCE and _alike(a, none_a) and _alike(b, none_b):
+            if (
+                a.scheme != REFERENCE
+                and none_a.scheme == REFERENCE
+                and _alike(a, none_a)
+                and _alike(b, none_b)
+            ):
                 shift = a.optimum(outcome) - none_a.optimum(outcome)
                 shift = shift - (b.optimum(outcome) - none_b.optimum(outcome))
                 what = f"{a.name}: its shift against {REFERENCE}, beside that of {CE}"
@@ -272,9 +294,7 @@ def _alike(a: Curve, b: Curve) -> bool:
     return sides[0] == sides[1]
 
 
-def _contrast(
-    what: str, outcome: str, steps: Floats, a: Curve | None, b: Curve | None
-) -> dict[str, object]:
+def _contrast(what: str, outcome: str, steps: Floats, a: Curve | None, b: Curve | None) -> dict[str, Any]:
     low, high = _ends(steps, discrete=True)
     gap, ends = math.nan, (math.nan, math.nan)
     if a is not None and b is not None:
@@ -292,10 +312,10 @@ def _contrast(
     }
 
 
-def _said(row: dict[str, object]) -> str:
-    best, low, high = (float(row[k]) for k in ("best", "best_low", "best_high"))  # type: ignore[arg-type]
-    lowest = estimate(*(float(row[f"lowest{k}"]) for k in ("", "_low", "_high")))  # type: ignore[arg-type]
-    n = sizes(list(row["seeds"]))  # type: ignore[call-overload]
+def _said(row: dict[str, Any]) -> str:
+    best, low, high = (float(row[k]) for k in ("best", "best_low", "best_high"))
+    lowest = estimate(row["lowest"], row["lowest_low"], row["lowest_high"])
+    n = sizes(list(row["seeds"]))
     head = (
         f"{row['curve']}: of {row['levels']} numbers of epochs the {OUTCOMES[str(row['outcome'])]} is lowest at "
         f"{best:g}, {lowest}"
@@ -306,8 +326,10 @@ def _said(row: dict[str, object]) -> str:
     return f"{head} (n = {n} each); optimum {best:g} {interval(low, high, 0)} epochs{tail}."
 
 
-def _said_contrast(row: pd.Series) -> str:
-    factor = f"×{number(row['factor'], 2)} [×{number(row['factor_low'], 2)}, ×{number(row['factor_high'], 2)}]"
+def _said_contrast(row: dict[str, Any]) -> str:
+    factor = (
+        f"×{number(row['factor'], 2)} [×{number(row['factor_low'], 2)}, ×{number(row['factor_high'], 2)}]"
+    )
     if row["factor_low"] <= 1 <= row["factor_high"]:
         told = f"this study cannot tell whether the best number of epochs differs ({factor})"
     else:
@@ -317,9 +339,3 @@ def _said_contrast(row: pd.Series) -> str:
         sure = "" if row["gap_low"] > 0 or row["gap_high"] < 0 else ", which could be none"
         told += f"; the lowest {OUTCOMES[row['outcome']]} differs by {gap}{sure}"
     return f"{row['what']}, by {OUTCOMES[row['outcome']]}: {told}."
-
-
-def epochs_tried(result: EpochSweep) -> str:
-    """``3 numbers of epochs, 60 to 240``, for a caption or a table's foot."""
-    tried = sorted(set(result.table["epochs"])) if result.answered else []
-    return f"{count(len(tried), 'number')} of epochs, {tried[0]} to {tried[-1]}" if tried else "none"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.words import count, sizes
+from analyses.words import count, records, sizes
 from kdstats.figures.style import PAGE, marks, plain, style
 
 
@@ -55,7 +55,7 @@ def draw_epochs(table: pd.DataFrame, optima: pd.DataFrame) -> tuple[Figure, Epoc
                     capsize=1.5,
                     label=label,
                 )
-                best = optima[optima["curve"] == name].iloc[0]
+                best = records(optima[optima["curve"] == name])[0]
                 ax.plot(best["best"], best["lowest"], "o", markersize=9, fillstyle="none", color=look.color)
                 ax.plot(
                     [best["best_low"], best["best_high"]],

@@ -34,9 +34,9 @@ class Fairness:
 
 
 def run(study: Study) -> Fairness:
-    """Compares recipe, epochs, seeds, teacher and definition over all used runs."""
+    """Compares recipe, epochs, seeds, teacher, threads and definition over all used runs."""
     checks = [check for pair in study.pairs for check in _pair(study, pair)]
-    checks += [_teachers(study), _definition(study)]
+    checks += [_teachers(study), _definition(study), *_threads(study), *_variants(study)]
     bad = [check.text for check in checks if check.ok is False]
     if bad:
         findings = (f"Not on equal terms: {'; '.join(bad)}.",)
@@ -87,6 +87,23 @@ def _teachers(study: Study) -> Check:
         return Check(None, "no teacher-only measurement shows which teacher was measured")
     named = listed([f"{name} (sha256 {sha[:8]}…)" for name, sha in hashes.items()])
     return Check(True, f"the teacher that was measured is the one of the study: {named}")
+
+
+def _threads(study: Study) -> list[Check]:
+    """Runs of unlike threads differ in the last bits of their sums; nothing is said of tables without the column."""
+    if "threads" not in study.used or study.used["threads"].isna().all():
+        return []
+    found = sorted(set(study.used["threads"].dropna().astype(int)))
+    if len(found) > 1:
+        return [Check(False, f"runs of {listed([str(n) for n in found])} threads")]
+    return [Check(True, f"{count(found[0], 'thread')} in every run")]
+
+
+def _variants(study: Study) -> list[Check]:
+    if not study.card.variants:
+        return []
+    named = listed([pair for pair in study.card.pairs if pair in study.pairs])
+    return [Check(True, f"schemes are compared within a variant only, none is averaged over: {named}")]
 
 
 def _definition(study: Study) -> Check:

@@ -20,7 +20,7 @@ from analyses.levels_figure import LevelFacts, draw_levels
 from analyses.seeds import Seeds
 from analyses.settings import TrainedRun, differing, stratum_key, value_key
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, sizes
+from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, records, sizes
 from kdstats.association.multiplicity import holm
 
 Level = str | float
@@ -53,7 +53,7 @@ class Stratum:
 
     Attributes:
         name: Pair, and the settings that other strata do not share.
-        pair: ``teacher/student``.
+        pair: ``teacher/student``; ``student NAME`` where the teacher is what is compared.
         levels: In order.
         runs: All of them.
         level_of: Digest of a run → its level.
@@ -116,14 +116,29 @@ def strata(runs: Sequence[TrainedRun], axis: Axis) -> tuple[Stratum, ...]:
             groups.setdefault(key, []).append(run)
     several = {key: own for key, own in groups.items() if len({axis.level(run) for run in own}) > 1}
     shared = frozenset.intersection(*map(frozenset, several)) if several else frozenset()
+    short = {key: _short(own, [item for item in key if item not in shared]) for key, own in several.items()}
     out = []
     for key, own in several.items():
-        apart = [_said(name, value) for name, value in key if (name, value) not in shared and name != "pair"]
+        name = short[key]
+        if list(short.values()).count(name) > 1:  # the short names do not tell the strata apart
+            name = ", ".join([_pair_of(own), *(_said(*item) for item in key if item not in shared)])
         level_of = _labels(own, axis)
         levels = sorted(set(level_of.values()), key=_order)
-        name = ", ".join([own[0].pair, *apart])
-        out.append(Stratum(name, own[0].pair, tuple(levels), tuple(own), level_of))
+        out.append(Stratum(name, _pair_of(own), tuple(levels), tuple(own), level_of))
     return tuple(sorted(out, key=lambda stratum: stratum.name))
+
+
+def _pair_of(runs: Sequence[TrainedRun]) -> str:
+    several = len({run.pair for run in runs}) > 1
+    return f"student {runs[0].pair.split('/')[1]}" if several else runs[0].pair
+
+
+def _short(runs: Sequence[TrainedRun], apart: Sequence[tuple[str, str]]) -> str:
+    """Pair and what sets the stratum apart; who teaches in words, and nothing that the pair says already."""
+    said = [_said(*item) for item in apart if not item[0].startswith(("pair", "teach", "student"))]
+    if any(name.startswith("teaching") for name, _ in apart):
+        said.append(runs[0].teaching)
+    return ", ".join([_pair_of(runs), *said])
 
 
 def _labels(runs: Sequence[TrainedRun], axis: Axis) -> dict[str, Level]:
@@ -253,25 +268,30 @@ def _table(
 def _findings(
     stratum: Stratum, table: pd.DataFrame, tests: pd.DataFrame, axis: Axis, strata_: int, comparisons: int
 ) -> list[str]:
+    levels = listed([text(level) for level in stratum.levels])
+    if _identical(stratum):
+        return [
+            f"{stratum.name}, {axis.noun}: the test loss is the same under {levels}, run by run, so the setting had no "
+            "effect on these runs."
+        ]
     rows = table[table["stratum"] == stratum.name]
-    best = rows[rows["lowest"]].iloc[0]
+    best = records(rows[rows["lowest"]])[0]
     n = sizes([int(k) for k in rows["seeds"]])
     said = estimate(best["test_loss"], best["test_loss_low"], best["test_loss_high"])
-    head = (
-        f"{stratum.name}: of {len(rows)} values of {axis.noun}, {text(best['level'])} has the lowest mean test loss, "
-        f"{said} nats"
-    )
+    head = f"{stratum.name}, {axis.noun}: {text(best['level'])} has the lowest mean test loss of {len(rows)}, {said} nats"
     if math.isnan(best["test_loss_low"]):
         return [
             f"{head} (n = {n} each): one seed gives no spread, so the order could be chance.",
         ]
     head += f" (n = {n} each; P(lowest) {probability(float(best['p_best']))})"
-    test = tests[tests["stratum"] == stratum.name].iloc[0]
+    test = records(tests[tests["stratum"] == stratum.name])[0]
     p = float(test["p_holm"])
+    if math.isnan(p):
+        return [f"{head}; the values differ alike in every seed, which leaves no spread to judge that by."]
     over = f", Holm over {strata_}" if strata_ > 1 else ""
     shown = f"F({len(rows) - 1}, {int(test['df'])}) = {number(float(test['f']), 2)}, {p_value(p)}{over}"
     if not p < 1 - CONFIDENCE:
-        return [f"{head}, but the values cannot be told apart ({shown})."]
+        return [f"{head}, but this study cannot tell them apart ({shown})."]
     out = [f"{head}; they differ by more than seeds explain ({shown})."]
     out += _against(stratum, rows, axis, comparisons)
     edge = _edge(stratum, best["level"])
@@ -284,7 +304,7 @@ def _against(stratum: Stratum, rows: pd.DataFrame, axis: Axis, comparisons: int)
     known = rows[rows["difference_low"].notna()]
     told = [
         f"{text(row['level'])} by {estimate(row['difference'], row['difference_low'], row['difference_high'])}"
-        for _, row in known.iterrows()
+        for row in records(known)
         if row["difference_low"] > 0 or row["difference_high"] < 0
     ]
     together = f" (intervals of all {comparisons} differences hold together)" if comparisons > 1 else ""
@@ -292,6 +312,14 @@ def _against(stratum: Stratum, rows: pd.DataFrame, axis: Axis, comparisons: int)
     if not told:
         return [f"{stratum.name}: no value can be told from {ref}{together}."]
     return [f"{stratum.name}: against {ref} the test loss differs under {listed(told)} nats{together}."]
+
+
+def _identical(stratum: Stratum) -> bool:
+    """Whether every level has the very same test loss in every seed."""
+    losses: dict[int, list[float]] = {}
+    for run in stratum.runs:
+        losses.setdefault(run.seed, []).append(float(run.row[OUTCOME]))
+    return all(len(own) == len(stratum.levels) and len(set(own)) == 1 for own in losses.values())
 
 
 def _edge(stratum: Stratum, best: Level) -> str:

@@ -133,9 +133,7 @@ def _names(node: Expression) -> set[str]:
     return {node.name}
 
 
-def compose(
-    steps: Steps, recursive: bool, of: RecordedRun, labels: NDArray[np.int64]
-) -> dict[str, Floats]:
+def compose(steps: Steps, recursive: bool, of: RecordedRun, labels: NDArray[np.int64]) -> dict[str, Floats]:
     """The numbers of every view of one epoch, flat, ``[K · B]`` each.
 
     Args:
@@ -171,7 +169,12 @@ def compose(
 
 
 def _follows(
-    steps: Steps, k: int, mixed: NDArray[np.bool_], partner: NDArray[np.int64], own: NDArray[np.int64], of: RecordedRun
+    steps: Steps,
+    k: int,
+    mixed: NDArray[np.bool_],
+    partner: NDArray[np.int64],
+    own: NDArray[np.int64],
+    of: RecordedRun,
 ) -> None:
     broken = k == 0 or steps.step[k] != steps.step[k - 1] + 1
     if broken or (partner[k][mixed] != own[k - 1][mixed]).any():
@@ -222,14 +225,16 @@ def _histogram(depths: list[tuple[dict[str, object], NDArray[np.int64]]]) -> pd.
         for depth, n in enumerate(counts)
         if n
     ]
-    frame = pd.DataFrame(rows).groupby(["pair", "scheme", "depth"], sort=False, as_index=False)["views"].sum()
+    frame = pd.DataFrame(rows).groupby(["pair", "scheme", "depth"], sort=False)[["views"]].sum().reset_index()
     frame["share"] = frame["views"] / frame.groupby(["pair", "scheme"])["views"].transform("sum")
     return frame.drop(columns="views")
 
 
 def _findings(table: pd.DataFrame) -> Iterator[str]:
     for row in table.to_dict("records"):
-        sources = estimate(row["effective_sources"], row["effective_sources_low"], row["effective_sources_high"])
+        sources = estimate(
+            row["effective_sources"], row["effective_sources_low"], row["effective_sources_high"]
+        )
         text = f"{row['pair']}, {row['scheme']}: "
         if row["mixed"] == 0:
             yield f"{text}no view mixes images."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analyses.levels import CANNOT, Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.settings import FIXED, TrainedRun, trained_runs
 from analyses.study import Study
 from analyses.words import listed
 
@@ -48,7 +48,8 @@ def run(study: Study, *others: Study) -> MixupPlacement:
     Raises:
         MissingError: A run's ``run.json`` is missing or broken.
     """
-    runs = trained_runs(study, *others)
+    # An average of the student was trained as the student is; where mixup lies is no question there.
+    runs = tuple(r for r in trained_runs(study, *others) if r.settings["teaching"] == FIXED)
     unknown = tuple(sorted({r.pair.split("/")[0] for r in runs if teacher_mixup(r) is None}))
     placement = compare(
         study,
@@ -59,7 +60,7 @@ def run(study: Study, *others: Study) -> MixupPlacement:
             frozenset({"scheme", "scheme.*"}) | (frozenset() if unknown else _TEACHER),
             NONE if not unknown else f"{NONE} at the student",
         ),
-        "no run used identity or a scheme of mixup",
+        "no run with a fixed teacher used identity or a scheme of mixup",
     )
     temperature = compare(
         study,

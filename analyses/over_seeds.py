@@ -28,7 +28,9 @@ def t_interval(values: ArrayLike, comparisons: int = 1) -> tuple[float, float, f
     return mean, mean - half, mean + half
 
 
-def summarise(per_run: pd.DataFrame, columns: list[str], keys: tuple[str, ...] = ("pair", "scheme")) -> pd.DataFrame:
+def summarise(
+    per_run: pd.DataFrame, columns: list[str], keys: tuple[str, ...] = ("pair", "scheme")
+) -> pd.DataFrame:
     """One row per group of ``keys`` with ``seeds`` and, for every column, its mean with ``_low`` and ``_high``."""
     rows = []
     for key, part in per_run.groupby(list(keys), sort=False):
@@ -56,17 +58,19 @@ def against(
         ``(pair, scheme)`` → difference (or ratio) and its ends over the seeds that both have; schemes without a
         common seed are left out.
     """
-    out = {}
+    out: dict[tuple[str, str], tuple[float, float, float]] = {}
     for pair, own in per_run.groupby("pair", sort=False):
         table = own.pivot_table(index="seed", columns="scheme", values=column, aggfunc="first")
         if reference not in table:
             continue
         if log:
-            table = np.log(table)
+            table = table.apply(np.log)
         others = [name for name in table.columns if name != reference]
         for scheme in others:
             gaps = (table[scheme] - table[reference]).dropna()
             if len(gaps):
-                found = t_interval(gaps.to_numpy(), len(others))
-                out[(str(pair), str(scheme))] = tuple(map(math.exp, found)) if log else found
-    return out  # type: ignore[return-value]
+                gap, low, high = t_interval(gaps.to_numpy(), len(others))
+                if log:
+                    gap, low, high = math.exp(gap), math.exp(low), math.exp(high)
+                out[(str(pair), str(scheme))] = (gap, low, high)
+    return out

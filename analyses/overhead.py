@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from analyses.levels import CANNOT
 from analyses.over_seeds import against
 from analyses.study import Study, run_folders
-from analyses.words import estimate, number, sizes
+from analyses.words import estimate, number, records, sizes
 from kdstats.errors import MissingError
 
 QUESTION = "What does a scheme cost in training time, against the same training without it?"
@@ -60,17 +61,17 @@ def run(study: Study) -> Overhead:
     per_run = pd.DataFrame(rows)
     if per_run.empty:
         return Overhead(per_run, pd.DataFrame(), (f"This {CANNOT} no run logged the time of its epochs.",))
-    order = {scheme: at for at, scheme in enumerate(study.card.schemes)}
+    order = {name: at for at, name in enumerate(study.card.schemes)}
     per_run = per_run.sort_values(
         ["pair", "scheme", "seed"], key=lambda c: c.map(order) if c.name == "scheme" else c, ignore_index=True
     )
     alike = _same_machine(per_run)
     ratios = against(alike, "seconds", REFERENCE, log=True)
-    table = []
-    for (pair, scheme), part in per_run.groupby(["pair", "scheme"], sort=False):
-        ratio = ratios.get((str(pair), str(scheme)), (math.nan,) * 3)
+    table: list[dict[str, Any]] = []
+    for (of, name), part in per_run.groupby(["pair", "scheme"], sort=False):
+        ratio = ratios.get((str(of), str(name)), (math.nan,) * 3)
         table.append(
-            {"pair": pair, "scheme": scheme, "seeds": int(part["seed"].nunique())}
+            {"pair": of, "scheme": name, "seeds": int(part["seed"].nunique())}
             | {"seconds": float(part["seconds"].median())}
             | dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True))
         )
@@ -78,7 +79,9 @@ def run(study: Study) -> Overhead:
     aside = len(per_run) - len(alike)
     findings = list(_findings(frame))
     if aside:
-        findings.append(f"{aside} of {len(per_run)} runs were on another machine than {REFERENCE} of their seed.")
+        findings.append(
+            f"{aside} of {len(per_run)} runs were on another machine than {REFERENCE} of their seed."
+        )
     return Overhead(per_run, frame, tuple(findings))
 
 
@@ -123,7 +126,7 @@ def _findings(table: pd.DataFrame) -> Iterator[str]:
         if rest.empty:
             yield f"{pair}: the cost of a scheme {CANNOT} no scheme shares a seed and a machine with {REFERENCE}."
             continue
-        first = rest.iloc[0]
+        first = records(rest)[0]
         said = estimate(first["ratio"], first["ratio_low"], first["ratio_high"], 2)
         sure = "" if first["ratio_low"] > 1 else ", which could be none"
         yield (

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from analyses.levels import CANNOT
 from analyses.over_seeds import t_interval
 from analyses.picking import split
-from analyses.step_records import recorded_runs
+from analyses.step_records import RecordedRun, recorded_runs
 from analyses.study import Study
 from analyses.words import estimate, listed, sizes
 from kdstats.errors import CheckError
@@ -125,14 +125,12 @@ def run(study: Study) -> PickRatio:
     return PickRatio(per_run, _curves(per_run), table, (*findings, *_findings(table)))
 
 
-def _per_epoch(recorded: object) -> Iterator[tuple[int, tuple[float, float]]]:
-    for steps in recorded.views(("ts_ce", "t_entropy")):  # type: ignore[attr-defined]
+def _per_epoch(recorded: RecordedRun) -> Iterator[tuple[int, tuple[float, float]]]:
+    for steps in recorded.views(("ts_ce", "t_entropy")):
         ce, entropy = steps.columns["ts_ce"].mean(), steps.columns["t_entropy"].mean()
         kl = float(ce - entropy)
         if not kl > _NEGATIVE:
-            raise CheckError(
-                f"{recorded.paths.root}, epoch {steps.epoch}: KL(teacher ‖ student) is {kl}"  # type: ignore[attr-defined]
-            )
+            raise CheckError(f"{recorded.paths.root}, epoch {steps.epoch}: KL(teacher ‖ student) is {kl}")
         yield steps.epoch, (max(kl, 0.0), float(entropy))
 
 

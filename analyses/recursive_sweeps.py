@@ -41,9 +41,11 @@ def run(study: Study, *others: Study) -> RecursiveSweeps:
         "alpha": compare(
             study, runs, Axis("α of the box", _alpha, frozenset({"scheme.alpha"}), DEFAULT_ALPHA), absent
         ),
-        # ω = 0 is the same objective without its term.
         "omega": compare(
-            study, runs, Axis("ω of the consistency", _omega, frozenset({"beta"}), 0.0), without
+            study,
+            runs if any(map(_consistent, runs)) else (),
+            Axis("ω of the consistency", _omega, frozenset({"beta", "objective"}), 0.0),
+            without,
         ),
         "head": compare(
             study, runs, Axis("head of the region", _head, frozenset({"objective.head"}), "own"), without
@@ -72,6 +74,8 @@ def _resize(run: TrainedRun) -> str | None:
 
 
 def _omega(run: TrainedRun) -> float | None:
+    if _is(run) and run.settings["objective"] == "kd":
+        return 0.0  # the same loss without the term
     return float(run.settings["beta"]) if _consistent(run) else None
 
 

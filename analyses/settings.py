@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analyses.card import read_json
-from analyses.study import Study, run_folders
+from analyses.study import Study, networks_of, run_folders
 from analyses.words import records
 from kdstats.errors import CheckError, MissingError
 from kdstats.schemes.naming.expression import Expression, parse
@@ -65,7 +65,12 @@ class TrainedRun:
 
     @property
     def pair(self) -> str:
-        """``teacher/student``."""
+        """``teacher/student``; what its variant changed is in the settings."""
+        return networks_of(str(self.row["pair"]))
+
+    @property
+    def label(self) -> str:
+        """The pair as in the study's tables, with the variant where there are several."""
         return str(self.row["pair"])
 
     @property
@@ -95,7 +100,7 @@ def trained_runs(*studies: Study) -> tuple[TrainedRun, ...]:
     for study in studies:
         cards = _cards(study)
         for row in records(study.used):
-            key = (row["pair"], row["scheme"], int(row["seed"]), row["recipe_digest"])
+            key = (networks_of(row["pair"]), row["scheme"], int(row["seed"]), row["recipe_digest"])
             if key not in cards:
                 raise MissingError(
                     f"{study.paths.root}: no run.json for {row['pair']}, {row['scheme']}, seed {row['seed']} (recipe "
@@ -123,7 +128,8 @@ def has_settings(study: Study) -> bool:
 
 def _cards(study: Study) -> dict[tuple[str, str, int, str], tuple[Path, dict[str, Any]]]:
     out = {}
-    for pair, scheme, seed, folder in run_folders(study.paths):
+    for name, scheme, seed, folder in run_folders(study.paths):
+        pair = networks_of(name)
         if not (folder / "run.json").is_file():
             continue
         card = read_json(folder / "run.json", "card of a run")
@@ -180,18 +186,20 @@ def differing(runs: Iterable[TrainedRun]) -> tuple[str, ...]:
 def value_key(value: Any) -> str:
     """A text that is equal for equal values of a setting."""
     # 4 and 4.0 are one temperature, True and 1 are not one setting.
-    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+    return (
+        repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+    )
 
 
 def stratum_key(run: TrainedRun, free: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """What runs must share to be compared: all settings but ``free`` (names, or ``prefix.*``) and the silent ones."""
+    """What runs must share to be compared: all settings but silent ones and ``free`` (names, ``prefix.*``, ``pair``)."""
     prefixes = tuple(name[:-1] for name in free if name.endswith(".*"))
     kept = (
         (key, value_key(value))
         for key, value in run.settings.items()
         if key not in SILENT and key not in free and not (prefixes and key.startswith(prefixes))
     )
-    return (("pair", run.pair), *sorted(kept))
+    return (*((("pair", run.pair),) if "pair" not in free else ()), *sorted(kept))
 
 
 def teaching_in_words(settings: Mapping[str, Any]) -> str:

@@ -150,7 +150,7 @@ def _table(per_run: pd.DataFrame) -> pd.DataFrame:
         for scheme, part in own.groupby("scheme", sort=False):
             mean, low, high = t_interval(part["excess"].to_numpy(), schemes if lag == 1 else 1)
             rows.append(
-                {"pair": pair, "scheme": scheme, "lag": int(lag), "seeds": int(part["seed"].nunique())}
+                {"pair": pair, "scheme": scheme, "lag": int(str(lag)), "seeds": int(part["seed"].nunique())}
                 | {"excess": mean, "excess_low": low, "excess_high": high}
                 | {"same": float(part["same"].mean()), "other": float(part["other"].mean())}
                 | {"pairs": int(part["pairs"].sum())}

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyses.study import Study, run_folders
+from kdstats.recorded.steps import full_steps
 from kdstats.records.paths import RunPaths, epoch_parts
 from kdstats.records.schema import view_code
-from kdstats.recorded.steps import full_steps
 
 AUGMENTED = view_code("augmented")
 

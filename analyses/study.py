@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import pandas as pd
 from analyses.card import Card, read_card
 from analyses.measured import Document, Measured, of_pair, read_documents
 from analyses.words import records
-from kdstats.errors import CheckError, MissingError
+from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.records.paths import StudyPaths, decode_name
 from kdstats.records.scanner import read_runs, read_study
 from kdstats.records.schema import check
@@ -27,8 +29,9 @@ class Study:
 
     Attributes:
         paths: Its files.
-        card: What was asked for.
-        runs: Table ``runs``, excluded ones too, with the column ``pair`` (``teacher/student``).
+        card: What was asked for; its pairs as in the tables.
+        runs: Table ``runs``, excluded ones too, with the column ``pair``: ``teacher/student``, and in a study of several
+            variants ``teacher/student [variant]``, so that nothing is ever averaged or ranked across them.
         study: Table ``study``, with the column ``pair``; rows without an outcome included.
         documents: Teacher → its teacher-only measurements.
         seed: Seed of everything that resamples in a report.
@@ -64,7 +67,7 @@ class Study:
 
     def measured(self, pair: str) -> dict[str, Measured]:
         """Scheme → teacher-only measurement of a pair's teacher."""
-        teacher, student = pair.split("/")
+        teacher, student = networks_of(pair).split("/")
         return of_pair(self.documents.get(teacher, ()), student)
 
     def rng(self, purpose: str) -> np.random.Generator:
@@ -81,13 +84,7 @@ class Study:
         """Asked for, and neither finished nor reported as failed: ``pair, scheme, seed``."""
         have = set(zip(self.runs["pair"], self.runs["scheme"], self.runs["seed"], strict=True))
         have |= {(run.pair, run.scheme, run.seed) for run in self.card.failed}
-        rows = [
-            (pair, scheme, seed)
-            for pair in self.card.pairs
-            for scheme in self.card.schemes
-            for seed in self.card.seeds
-            if (pair, scheme, seed) not in have
-        ]
+        rows = [asked for asked in self.card.asked() if asked not in have]
         return pd.DataFrame(rows, columns=["pair", "scheme", "seed"])
 
 
@@ -131,8 +128,16 @@ def _check_files(paths: StudyPaths) -> None:
         )
 
 
+def networks_of(pair: str) -> str:
+    """``teacher/student`` of a pair, without the variant."""
+    return pair.partition(" [")[0]
+
+
 def _with_pair(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(pair=frame["teacher"].astype(str) + "/" + frame["student"].astype(str))
+    pair = frame["teacher"].astype(str) + "/" + frame["student"].astype(str)
+    if "variant" in frame and frame["variant"].notna().any():
+        pair = pair + " [" + frame["variant"].astype(str) + "]"
+    return frame.assign(pair=pair)
 
 
 def _check_runs(runs: pd.DataFrame, paths: StudyPaths) -> None:
@@ -193,10 +198,55 @@ def _check_definitions(study: pd.DataFrame, paths: StudyPaths) -> None:
 
 
 def run_folders(paths: StudyPaths) -> list[tuple[str, str, int, Path]]:
-    """``(pair, scheme, seed, folder)`` of every run directory on disk."""
+    """``(pair, scheme, seed, folder)`` of every run directory on disk, pairs as in the tables."""
+    variant_of = _variants(paths)
     out = []
-    for run in paths.iter_runs():
-        pair, scheme, seed, _ = run.root.parts[-4:]
-        teacher, student = (decode_name(side) for side in pair.split("__"))
-        out.append((f"{teacher}/{student}", decode_name(scheme), int(seed.removeprefix("seed=")), run.root))
+    # As StudyPaths.iter_runs finds them, but each name is read once: a study may have ten thousand runs.
+    for pair, folder in _below(paths.run_root):
+        sides = [_decoded(side) for side in pair.split("__")]
+        if len(sides) != 2 or None in sides:
+            continue
+        for scheme, inner in _below(folder):
+            name = _decoded(scheme)
+            for seed, seeded in _below(inner) if name is not None else ():
+                if not _SEED.fullmatch(seed):
+                    continue
+                for digest, root in _below(seeded):
+                    if _DIGEST.fullmatch(digest):
+                        variant = f" [{variant_of[digest]}]" if digest in variant_of else ""
+                        label = f"{sides[0]}/{sides[1]}{variant}"
+                        out.append((label, str(name), int(seed.removeprefix("seed=")), root))
     return out
+
+
+# A run's directory, as kdstats.records.paths reads it.
+_SEED = re.compile(r"seed=-?(?:0|[1-9][0-9]*)")
+_DIGEST = re.compile(r"[0-9a-f]{8}")
+
+
+def _below(folder: Path) -> list[tuple[str, Path]]:
+    """Name and path of the folders in ``folder``, in the order of their names."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+    return [(name, folder / name) for name in names]
+
+
+def _decoded(folder: str) -> str | None:
+    """The name that a folder stands for; None for a foreign one."""
+    try:
+        return decode_name(folder)
+    except UsageError:
+        return None
+
+
+def _variants(paths: StudyPaths) -> dict[str, str]:
+    """First digits of a run's digest → its variant; empty for a study without variants."""
+    if not paths.runs.is_file():
+        return {}
+    runs = read_runs(paths)
+    if not {"variant", "digest"} <= set(runs) or runs["variant"].isna().all():
+        return {}
+    return {str(digest)[:8]: str(v) for digest, v in zip(runs["digest"], runs["variant"], strict=True)}

@@ -18,13 +18,15 @@ from analyses import seeds as seeds_
 from analyses.levels import CANNOT
 from analyses.over_seeds import t_interval
 from analyses.settings import TrainedRun, stratum_key, trained_runs
+from analyses.shift_schemes import in_turn
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, sizes
+from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, records, sizes
+from kdstats.association.multiplicity import holm
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.records.distances import FILE, read_distances
 
-QUESTION = "How far do teacher and student stay from each other in training, under one average and under temporary teachers?"
+QUESTION = "How far does a student stay from its teacher in training, under one average and under temporary teachers?"
 # Name in the file → how it is called, and its unit.
 DISTANCES = {
     "kl_mean": ("KL(teacher ‖ student)", "nats"),
@@ -36,6 +38,8 @@ DISTANCES = {
     "cka": ("linear CKA of last features", ""),
 }
 PRIMARY = "kl_mean"
+# Who teaches; the schemes of the shifts are not among it, they change the views.
+WHO = ("teachers", "period", "unit", "restart", "decay", "warmup", "buffers")
 LATE = 0.5  # the second half of training: early on every network is far from every other
 
 
@@ -67,7 +71,8 @@ class TeacherDistance:
         curves: Over seeds: ``setting, epoch, distance, mean, low, high, image_sd, seeds``.
         table: Per setting and distance over the second half of the epochs: ``mean, low, high`` over seeds,
             ``epoch_sd`` (over epochs, averaged over seeds), ``image_sd``, ``seeds``.
-        contrasts: Settings alike but for who teaches, per distance: ``a, b, distance, difference, low, high, p``.
+        contrasts: Settings alike but for who teaches, per distance: ``a, b, distance, difference, low, high, p,
+            p_holm``.
         findings: In words.
     """
 
@@ -116,7 +121,7 @@ def run(study: Study, *others: Study) -> TeacherDistance:
 
 def _names(runs: Sequence[TrainedRun]) -> dict[str, str]:
     """Digest → name of its setting: pair, scheme, who teaches; more of the teaching where that is not enough."""
-    short = {r.digest: f"{r.pair}, {r.scheme}, {r.teaching}" for r in runs}
+    short = {r.digest: f"{r.pair}, {in_turn(r)}, {r.teaching}" for r in runs}
     kinds: dict[str, set[tuple[tuple[str, str], ...]]] = {}
     for r in runs:
         kinds.setdefault(short[r.digest], set()).add(stratum_key(r, frozenset()))
@@ -146,7 +151,7 @@ def _read(run_: TrainedRun, setting: str) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows)
     if len(frame) and frame.duplicated(["epoch", "t", "s"]).any():
-        again = frame[frame.duplicated(["epoch", "t", "s"])].iloc[0]
+        again = records(frame[frame.duplicated(["epoch", "t", "s"])])[0]
         raise CheckError(f"{path} has epoch {again['epoch']} twice for {again['t']} and {again['s']}")
     return frame
 
@@ -162,7 +167,7 @@ def _late(per_epoch: pd.DataFrame) -> pd.DataFrame:
         # Several pairs of networks an epoch (two teachers) count as one epoch.
         numeric = own.groupby("epoch").mean(numeric_only=True)
         half = numeric[numeric.index > numeric.index.max() * (1 - LATE)]
-        first = own.iloc[0]
+        first = records(own)[0]
         for name in DISTANCES:
             if name not in half or half[name].isna().all():
                 continue
@@ -201,7 +206,7 @@ def _curves(per_epoch: pd.DataFrame) -> pd.DataFrame:
             mean, low, high = t_interval(values.to_numpy())
             sd = _sd_of(name)
             rows.append(
-                {"setting": setting, "epoch": int(epoch), "distance": name}
+                {"setting": setting, "epoch": int(str(epoch)), "distance": name}
                 | {"mean": mean, "low": low, "high": high, "seeds": len(values)}
                 | {"image_sd": float(by_seed[sd].mean()) if sd in by_seed else math.nan}
             )
@@ -210,7 +215,7 @@ def _curves(per_epoch: pd.DataFrame) -> pd.DataFrame:
 
 def _contrasts(late: pd.DataFrame, runs: Sequence[TrainedRun], names: dict[str, str]) -> pd.DataFrame:
     """Every two settings that differ in who teaches only, within seeds where they share them."""
-    free = frozenset({"teaching", "teaching.*"})
+    free = frozenset({"teaching", *(f"teaching.{name}" for name in WHO)})
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for r in runs:
         own = groups.setdefault(stratum_key(r, free), [])
@@ -234,7 +239,12 @@ def _contrasts(late: pd.DataFrame, runs: Sequence[TrainedRun], names: dict[str, 
                 {"a": a, "b": b, "distance": name, "difference": gap, "low": low, "high": high}
                 | {"p": found.homogeneity()[1], "seeds": int(found.n.min()), "paired": found.paired}
             )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if len(frame):
+        known = frame["p"].notna()
+        frame["p_holm"] = math.nan
+        frame.loc[known, "p_holm"] = holm(frame.loc[known, "p"].to_numpy(dtype=float))
+    return frame
 
 
 def _findings(table: pd.DataFrame) -> Iterator[str]:
@@ -242,9 +252,13 @@ def _findings(table: pd.DataFrame) -> Iterator[str]:
     for row in table[table["distance"] == PRIMARY].to_dict("records"):
         yield (
             f"{row['setting']}: over the second half of training the mean {label} is "
-            f"{estimate(row['mean'], row['low'], row['high'])} {unit} (standard deviation {number(row['epoch_sd'], 4)} "
-            f"over epochs, {number(row['image_sd'], 4)} over images; n = {sizes([row['seeds']])})."
+            f"{estimate(row['mean'], row['low'], row['high'])} {unit} (standard deviation {_sd(row['epoch_sd'])} "
+            f"over epochs, {_sd(row['image_sd'])} over images; n = {sizes([row['seeds']])})."
         )
+
+
+def _sd(value: float) -> str:
+    return "unknown" if math.isnan(value) else number(value, 4)
 
 
 def _said(contrasts: pd.DataFrame) -> Iterator[str]:
@@ -255,7 +269,9 @@ def _said(contrasts: pd.DataFrame) -> Iterator[str]:
         if math.isnan(row["low"]):
             yield f"{row['a']} and {row['b']}: one seed each gives no interval for their difference."
             continue
-        gap = f"{estimate(row['difference'], row['low'], row['high'])} {unit}, n = {sizes([row['seeds']])} each"
+        gap = (
+            f"{estimate(row['difference'], row['low'], row['high'])} {unit}, n = {sizes([row['seeds']])} each"
+        )
         if row["low"] <= 0 <= row["high"]:
             yield f"This study cannot tell the mean {label} under {row['a']} from that under {row['b']} ({gap})."
         else:
@@ -263,20 +279,22 @@ def _said(contrasts: pd.DataFrame) -> Iterator[str]:
             yield f"Under {row['a']} the student stays {way} its teacher than under {row['b']} ({gap})."
         agree = contrasts[(contrasts["a"] == row["a"]) & (contrasts["b"] == row["b"])]
         others = [
-            f"{DISTANCES[r['distance']][0]} ({p_value(r['p'])})"
+            f"{DISTANCES[r['distance']][0]} ({p_value(r['p_holm'])})"
             for r in agree.to_dict("records")
-            if r["distance"] != PRIMARY and r["p"] < 1 - CONFIDENCE
+            if r["distance"] != PRIMARY and r["p_holm"] < 1 - CONFIDENCE
         ]
         if others:
-            yield f"The two differ in {listed(others)} as well, each test by itself."
+            yield f"By other distances the two differ in {listed(others)}, Holm over {len(contrasts)} tests."
 
 
 def _unfair(contrasts: pd.DataFrame, table: pd.DataFrame) -> Iterator[str]:
     if len(contrasts):
         return
     settings = table["setting"].nunique()
-    why = "all of them have one way of teaching" if table["teaching"].nunique() == 1 else (
-        "no two settings differ in who teaches only"
+    why = (
+        "all of them have one way of teaching"
+        if table["teaching"].nunique() == 1
+        else ("no two settings differ in who teaches only")
     )
     yield f"One average against temporary teachers {CANNOT} {why} ({count(settings, 'setting')} with distances)."
 

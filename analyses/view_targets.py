@@ -9,7 +9,9 @@ from analyses.levels import Axis, LevelComparison, compare
 from analyses.settings import TrainedRun, trained_runs
 from analyses.study import Study
 
-QUESTION = "What should a mixed view be taught: the teacher's answer to it, mixed labels, or mixed teacher logits?"
+QUESTION = (
+    "What should a mixed view be taught: the teacher's answer to it, mixed labels, or mixed teacher logits?"
+)
 MIXED_LABELS = "mixed labels"
 NAMES = {
     "teacher": "teacher's answer",

@@ -1,11 +1,13 @@
-"""A study of 10,000 finished runs: seconds of ``status`` and ``report``; and what an executor adds to a run.
+"""A study of 10,000 finished runs: seconds of ``status`` and ``report``; what an executor adds to a run; two workers.
 
-    python -m benchmarks.study --out benchmarks/results [--runs 10000] [--ray]
+    python -m benchmarks.study --out benchmarks/results [--runs 10000] [--ray] [--scaling]
 
 One real run of the digits study is trained; its small files are copied into every run directory of the grid under
 the identity that belongs there, with other losses, and hashes that fit. Both commands are then started as a user
 starts them, from a cold process. With ``--ray`` a local Ray cluster answers 40 runs that are complete already: what
-that takes a run is what Ray costs, since nothing is trained.
+that takes a run is what Ray costs, since nothing is trained. With ``--scaling`` a grid of digits students is
+trained by one local worker and by two, in turn and twice; the machine must have nothing else to do, so the load before
+each is kept beside its seconds.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ from runners.study.teachers import trained_teachers
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = 10.0
 OVERHEAD = 1.0
+SPEEDUP = 1.8
+SCALING_RUNS, SCALING_EPOCHS = 12, 150
 EPOCHS = 2
 SCHEMES = (
     "identity",
@@ -115,7 +119,7 @@ def tables(first: RunSpec, specs: list[RunSpec], paths: StudyPaths) -> None:
     for spec in specs:
         outcome = read_done(spec.paths(paths.root))["extra"]["outcome"]
         losses = {key: outcome[key] for key in ("test_loss_last", "test_loss_best")}
-        rows.append(row | {"scheme": spec.scheme, "seed": spec.seed} | losses)
+        rows.append(row | {"scheme": spec.scheme, "seed": spec.seed, "digest": spec.digest} | losses)
     write_tables(paths, rows)
 
 
@@ -145,12 +149,45 @@ def ray_overhead(specs: list[RunSpec], root: Path) -> dict[str, float]:
     return {"direct": direct, "ray": warm, "ray_first": times[0] - began, "runs": len(specs)}
 
 
+def scaling(specs: list[RunSpec], scratch: Path) -> dict[str, Any]:
+    """Seconds of a CPU-bound grid with one local worker and with two, processes' start included."""
+    from runners import executors
+    from runners.config import ExecutorSection
+    from runners.executors.base import Errand, Outcome, StopSign
+
+    grid = [
+        dataclasses.replace(spec, recipe=spec.recipe.with_epochs(SCALING_EPOCHS))
+        for spec in specs[:SCALING_RUNS]
+    ]
+    found: list[dict[str, float]] = []
+    for turn, workers in enumerate((1, 2, 2, 1)):
+        root = scratch / f"scaling-{turn}"
+        root.mkdir()
+        load = os.getloadavg()[0]
+        failed: list[Outcome] = []
+
+        def on_done(outcome: Outcome, failed: list[Outcome] = failed) -> None:
+            if outcome.error is not None:
+                failed.append(outcome)
+
+        sign = StopSign(root, "token")
+        errand = Errand(grid, root, sign, on_done, lambda spec, error: None, lambda: None)
+        began = time.perf_counter()
+        executors.get("local", workers, "cpu", ExecutorSection()).execute(errand)
+        if failed:
+            raise SystemExit(f"{len(failed)} runs failed: {failed[0].error}")
+        found.append({"workers": workers, "seconds": time.perf_counter() - began, "load_before": load})
+    best = {n: min(turn["seconds"] for turn in found if turn["workers"] == n) for n in (1, 2)}
+    return {"turns": found, "runs": len(grid), "epochs": SCALING_EPOCHS, "speedup": best[1] / best[2]}
+
+
 def main() -> int:
     """Makes the study, measures, writes ``study.json`` and ``study.md``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the result")
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--ray", action="store_true", help="measure Ray's overhead too")
+    parser.add_argument("--scaling", action="store_true", help="measure one and two local workers too")
     args = parser.parse_args()
     study = settings(args.runs)
     with tempfile.TemporaryDirectory(prefix="kdstats-bench-") as scratch:
@@ -167,7 +204,9 @@ def main() -> int:
         multiply(specs[0], specs, root)
         probe(study, paths, teachers, specs, "cpu", students=False)
         tables(specs[0], specs, paths)
-        write_card(study, paths, (train_set, test_set), specs, teachers, [], {"started": "", "seconds": 0.0})
+        write_card(
+            study, paths, (train_set, test_set), specs, teachers, [], {"started": "", "seconds": 0.0}, {}
+        )
         found = {
             "status": timed("runners.study", "status", file, "--out", root),
             "report": timed("runners.study", "report", file, "--out", root),
@@ -181,6 +220,8 @@ def main() -> int:
         }
         if args.ray:
             result["overhead"] = ray_overhead([dataclasses.replace(spec) for spec in specs[:40]], root)
+        if args.scaling:
+            result["scaling"] = scaling(specs, Path(scratch))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "study.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [
@@ -192,6 +233,11 @@ def main() -> int:
         over = result["overhead"]
         lines.append(
             f"| Ray, per run (the first after {over['ray_first']:.1f} s) | | {over['ray']:.3f} | {OVERHEAD:.0f} |"
+        )
+    if args.scaling:
+        two = result["scaling"]
+        lines.append(
+            f"| 2 local workers, times as fast as 1 ({two['runs']} runs) | | {two['speedup']:.2f} | {SPEEDUP} |"
         )
     lines.append(
         f"\n1-minute load of the machine at the time: {result['load']:.1f} on {os.cpu_count()} cores."

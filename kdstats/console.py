@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable
 from types import FrameType
 
 from kdstats.errors import KdstatsError
 
+# Of a line of a message; what is cut is some file's or user's text, quoted.
+_LONGEST = 1000
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -62,5 +65,24 @@ def run_program(name: str, body: Callable[[], int | None], stopped: str = "nothi
 def _fail(name: str, message: str, code: int) -> int:
     if os.environ.get("KDSTATS_TRACEBACK") == "1":
         traceback.print_exc()
-    sys.stderr.write(f"{name}: {message}\n")
+    sys.stderr.write(f"{name}: {presentable(message)}\n")
     return code
+
+
+def presentable(message: str) -> str:
+    """``message`` for a terminal: lines as they are, control characters escaped, long lines cut in their middle.
+
+    Messages quote names and texts from files of others, which must neither move the cursor nor fill the screen.
+    """
+    return "\n".join(_line(line) for line in message.split("\n"))
+
+
+def _line(text: str) -> str:
+    if len(text) > _LONGEST:
+        tail = _LONGEST // 4
+        text = f"{text[: _LONGEST - tail - 3]} … {text[-tail:]}"
+    # Categories C: control, format (which can reverse text), unassigned; Zl, Zp: other ends of a line.
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c
+        for c in text
+    )

@@ -137,7 +137,11 @@ class Page:
         return out
 
     def _downloads(self) -> list[tuple[str, str]]:
-        raw = [("study.csv", self.study.study), ("runs.csv", self.study.runs)]
+        # The settings as JSON are as long as the rest of a row, and stand in run.json and runs.parquet.
+        raw = [
+            (name, frame.drop(columns="settings", errors="ignore"))
+            for name, frame in (("study.csv", self.study.study), ("runs.csv", self.study.runs))
+        ]
         files = [(name, to_csv(_plain(frame), [str(c) for c in frame.columns])) for name, frame in raw]
         return files + [(f"{name}.csv", view.write("csv")) for name, view in self.tables.items()]
 

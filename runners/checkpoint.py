@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,26 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     write_bytes_atomic(path, hashlib.sha256(payload).digest() + payload)
 
 
-def load_state(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state at ``path`` if it is whole and belongs to the run ``identity``; None means: start anew."""
+def load_state(
+    path: Path, identity: str, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """The state at ``path`` if it is whole and belongs to the run ``identity``; None means: start anew.
+
+    Args:
+        path: The file.
+        identity: Of the run.
+        say: Told when there is a state that cannot be used.
+    """
     try:
         content = path.read_bytes()
     except OSError:
         return None
     digest, payload = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(payload).digest() != digest:
+        say(f"{path} is damaged: the run starts anew")
         return None
     state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    return state if isinstance(state, dict) and state.get("identity") == identity else None
+    if not isinstance(state, dict) or state.get("identity") != identity:
+        say(f"{path} belongs to another run or version: this run starts anew")
+        return None
+    return state

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,37 @@ from kdstats.records.writer import is_complete, read_done
 from runners.config import ExcludeSection
 from runners.run_spec import RunSpec
 
+# Settings have no place for what other columns say.
+_IDENTITY = frozenset({"dataset", "data", "dataset_sha256", "teacher", "student", "scheme", "seed"})
 
-def run_row(spec: RunSpec, paths: RunPaths) -> dict[str, Any]:
-    """The row of one complete run in the table ``runs``."""
+
+def run_row(spec: RunSpec, paths: RunPaths, variant: str = "") -> dict[str, Any]:
+    """The row of one complete run in the table ``runs``.
+
+    Beside the outcome it holds ``settings`` (what decides the numbers but scheme and seed, as JSON), ``threads``, and
+    ``covariance_of``: over which inputs of a step the covariance was taken, or why it was not.
+    """
     outcome = read_done(paths)["extra"]["outcome"]
-    u, epochs, entropy = step_matrix(paths, last_quarter(paths))
+    recorded = last_quarter(paths)
+    if recorded:
+        u, epochs, entropy = step_matrix(paths, recorded)
+    else:
+        u, epochs, entropy = np.empty((0, 0)), np.empty(0, np.int64), math.nan
     estimate = _covariance(u, epochs)
+    if not recorded:
+        covariance_of = "none: no samples were recorded"
+    elif estimate is None:
+        covariance_of = "none: too few full steps were recorded"
+    else:
+        covariance_of = "originals and views" if spec.originals == "kept" else "views: originals are replaced"
     return {
         "dataset": spec.dataset,
         "teacher": spec.teacher,
         "student": spec.student,
         "scheme": spec.scheme,
         "seed": spec.seed,
+        "variant": variant or None,
+        "digest": spec.digest,
         "recipe_digest": spec.recipe_digest,
         **{k: outcome[k] for k in ("epochs", "test_loss_last", "test_loss_best", "acc_last", "acc_best")},
         "epoch_best": outcome["epoch_best"],
@@ -41,10 +61,69 @@ def run_row(spec: RunSpec, paths: RunPaths) -> dict[str, Any]:
         "risk_variance": _value(estimate, "risk_variance"),
         "design_effect": _value(estimate, "design_effect"),
         "wang2022_v3": wang2022_v3(u) if len(u) >= LEAST_OBSERVATIONS else math.nan,
+        "covariance_of": covariance_of,
         "teacher_entropy": entropy,
+        "threads": _threads(paths),
+        "settings": json.dumps(_settings(spec), sort_keys=True),
         "excluded": False,
         "reason": None,
     }
+
+
+def _settings(spec: RunSpec) -> dict[str, Any]:
+    """All that runs of a study may differ in but pair, scheme and seed, defaults written out."""
+    own = asdict(spec)
+    return {
+        name: value
+        for name, value in own.items()
+        if name not in _IDENTITY and not name.startswith(("teacher_", "log_"))
+    }
+
+
+def _scalars(settings: dict[str, Any]) -> dict[str, Any]:
+    """One level of plain values: ``teaching.period``, ``objective.version``; the recipe without its names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "teaching":
+            found[name] = "fixed" if value is None else "following"
+        if name == "objective_params":
+            found |= {f"objective.{key}": given for key, given in value}
+        elif isinstance(value, Mapping):
+            found |= {f"{name}.{key}": given for key, given in value.items()}
+        elif name != "teaching":
+            found[name] = value
+    plain = {
+        key: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for key, value in found.items()
+    }
+    return {key: value for key, value in plain.items() if key not in ("recipe.name", "recipe.source")}
+
+
+def varying(runs: pd.DataFrame) -> pd.DataFrame:
+    """``setting.<name>`` for each scalar setting that is not the same in all runs; rows as in ``runs``."""
+    texts = runs["settings"].unique()
+    settings = {text: _scalars(json.loads(text)) for text in texts}
+    names = dict.fromkeys(name for found in settings.values() for name in found)
+    columns = {}
+    for name in names:
+        values = {text: found.get(name) for text, found in settings.items()}
+        if len({repr(value) for value in values.values()}) > 1:
+            kinds = {type(value) for value in values.values() if value is not None}
+            mixed = not (kinds <= {int, float} or len(kinds) == 1)
+            columns[f"setting.{name}"] = [
+                None if values[text] is None else str(values[text]) if mixed else values[text]
+                for text in runs["settings"]
+            ]
+    return pd.DataFrame(columns, index=runs.index)
+
+
+def _threads(paths: RunPaths) -> int | None:
+    """Of the process that trained the run, from its card."""
+    try:
+        said = json.loads(paths.run_json.read_text(encoding="utf-8"))["provenance"]["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(said) if said is not None else None
 
 
 def _covariance(u: NDArray[np.float64], epochs: NDArray[np.int64]) -> CovarianceEstimate | None:
@@ -81,7 +160,10 @@ def probe_files(paths: StudyPaths, teacher: str, student: str) -> tuple[Any, Any
 
 
 def collect(
-    paths: StudyPaths, specs: Iterable[RunSpec], exclude: Iterable[ExcludeSection] = ()
+    paths: StudyPaths,
+    specs: Iterable[RunSpec],
+    exclude: Iterable[ExcludeSection] = (),
+    variants: Mapping[str, str] | None = None,
 ) -> list[tuple[RunSpec, str]]:
     """Writes ``runs.parquet`` and ``study.parquet`` from every complete run.
 
@@ -89,6 +171,7 @@ def collect(
         paths: The study's files.
         specs: Its runs.
         exclude: What is left out of every summary; such runs stay in ``runs``, marked with the reason.
+        variants: Digest of a run → its variant, where the study has some.
 
     Returns:
         The runs whose parts turned out to be damaged, with what is wrong. They are no longer called complete, so
@@ -104,7 +187,8 @@ def collect(
         if not is_complete(run):
             continue
         try:
-            rows.append(run_row(spec, run) | _excluded(spec, rules))
+            variant = (variants or {}).get(spec.digest, "")
+            rows.append(run_row(spec, run, variant) | _excluded(spec, rules, variant))
         except (MissingError, CheckError) as error:
             run.done.unlink()
             damaged.append((spec, str(error)))
@@ -119,19 +203,22 @@ def collect(
 def write_tables(paths: StudyPaths, rows: list[dict[str, Any]]) -> None:
     """Writes both tables from the rows of ``runs``."""
     runs = pd.DataFrame(rows)
+    runs = pd.concat([runs, varying(runs)], axis=1)
     write_table(paths.runs, "runs", runs)
+    keys = ["dataset", "teacher", "student", "scheme", "variant"]
+    # Runs of unlike settings are never averaged: a variant has rows of its own.
     study = pd.DataFrame(
         [
-            _study_row(dict(zip(("dataset", "teacher", "student", "scheme"), key, strict=True)), group, paths)
-            for key, group in runs.groupby(["dataset", "teacher", "student", "scheme"], sort=False)
+            _study_row(dict(zip(keys, key, strict=True)), group, paths)
+            for key, group in runs.groupby(keys, sort=False, dropna=False)
         ]
     )
     write_table(paths.study, "study", study)
 
 
-def _excluded(spec: RunSpec, rules: tuple[ExcludeSection, ...]) -> dict[str, Any]:
+def _excluded(spec: RunSpec, rules: tuple[ExcludeSection, ...], variant: str) -> dict[str, Any]:
     pair = f"{spec.teacher}/{spec.student}"
-    reasons = [rule.reason for rule in rules if rule.matches(pair, spec.scheme, spec.seed)]
+    reasons = [rule.reason for rule in rules if rule.matches(pair, spec.scheme, spec.seed, variant)]
     return {"excluded": bool(reasons), "reason": "; ".join(reasons) or None}
 
 
@@ -139,6 +226,7 @@ def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> d
     measured, label = measurements(paths, key["teacher"], key["student"]).get(key["scheme"], ({}, None))
     row: dict[str, Any] = {
         **key,
+        "variant": None if pd.isna(key["variant"]) else key["variant"],
         "t_stddev": measured.get("t_stddev", math.nan),
         "t_stddev_se": measured.get("se", math.nan),
         "t_stddev_low": measured.get("low", math.nan),
@@ -170,6 +258,11 @@ def _study_row(key: dict[str, Any], group: pd.DataFrame, paths: StudyPaths) -> d
         "seconds",
     ):
         row[name] = float(used[name].mean())
+    row |= {
+        column: values.iloc[0]
+        for column in (*(c for c in map(str, group) if c.startswith("setting.")), "settings", "covariance_of")
+        if (values := group[column]).nunique(dropna=False) == 1
+    }
     # Between seeds, which holds the within-run error too; with one seed the run's own jackknife.
     values = used["mean_covariance"]
     row["mean_covariance_se"] = (

@@ -20,6 +20,7 @@ from runners.training import teaching
 from runners.training.teaching import Teaching
 
 _YAML = (".yaml", ".yml")
+SELF = "self"  # the teacher's place in a pair whose teachers follow the student
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -59,7 +60,9 @@ class StudySection(_Section):
 class GridSection(_Section):
     """``[grid]``: every pair under every scheme with every seed."""
 
-    pairs: tuple[str, ...] = Field(min_length=1, description="teacher/student, by field names")
+    pairs: tuple[str, ...] = Field(
+        min_length=1, description="teacher/student, by field names; self/student for [teaching] ema and dual"
+    )
     schemes: tuple[str, ...] = Field(schemes.PUBLISHED_NINE, min_length=1, description="augmentation schemes")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of the students")
     draws: Literal["batch", "sample"] = Field("batch", description="one draw per batch or per image")
@@ -75,10 +78,12 @@ class GridSection(_Section):
                 )
             for name in (teacher, student):
                 try:
-                    models.canonical(name)
+                    _network(name)
                 except UsageError as error:
                     raise UsageError(f"in pair {pair!r}: {error}") from None
-        return _distinct("pair", tuple("/".join(map(models.canonical, pair.split("/"))) for pair in pairs))
+            if student == SELF:
+                raise UsageError(f"pair {pair!r}: {SELF} stands for the teacher only, {SELF}/STUDENT")
+        return _distinct("pair", tuple(map(_pair_name, pairs)))
 
     @field_validator("schemes")
     @classmethod
@@ -230,9 +235,15 @@ class LogSection(_Section):
 
 
 class ExecutorSection(_Section):
-    """``[executor]``: what one run may use, and where; no number depends on it."""
+    """``[executor]``: what one run may use, and where; no number depends on it, but for the threads."""
 
-    cpus: Positive = Field(1, description="cores per run (ray, slurm); locally the cores are shared out")
+    threads: Positive = Field(
+        1,
+        description="threads of a run, the same under every executor: sums depend on them in their last bits",
+    )
+    cpus: Positive | None = Field(
+        None, description="cores reserved for a run (ray, slurm), where it is not one a thread"
+    )
     gpus: float = Field(
         0, ge=0, description="GPUs per run (ray, slurm); a fraction lets runs share one (ray)"
     )
@@ -247,6 +258,11 @@ class ExecutorSection(_Section):
         default_factory=dict, description="parameters for sbatch: partition, account, timeout_min, mem …"
     )
 
+    @property
+    def cores(self) -> int:
+        """Cores to reserve for a run."""
+        return self.cpus or self.threads
+
 
 class ExcludeSection(_Section):
     """``[[exclude]]``: runs left out of every summary; they stay in ``runs``, marked with the reason."""
@@ -255,21 +271,39 @@ class ExcludeSection(_Section):
     pair: str | None = Field(None, description="teacher/student; all pairs without it")
     scheme: str | None = Field(None, description="scheme; all schemes without it")
     seed: int | None = Field(None, description="seed; all seeds without it")
+    variant: str | None = Field(None, description="variant; all variants without it")
 
-    _pair = field_validator("pair")(
-        lambda pair: pair and "/".join(models.canonical(name) for name in pair.split("/"))
-    )
+    _pair = field_validator("pair")(lambda pair: pair and _pair_name(pair))
     _scheme = field_validator("scheme")(lambda name: name and schemes.record(name).name)
 
     @model_validator(mode="after")
     def _says_which(self) -> ExcludeSection:
-        if self.pair is None and self.scheme is None and self.seed is None:
-            raise UsageError("an exclusion names at least one of pair, scheme and seed")
+        if self.pair is None and self.scheme is None and self.seed is None and self.variant is None:
+            raise UsageError("an exclusion names at least one of pair, scheme, seed and variant")
         return self
 
-    def matches(self, pair: str, scheme: str, seed: int) -> bool:
+    def matches(self, pair: str, scheme: str, seed: int, variant: str = "") -> bool:
         """Whether a run is meant."""
-        return self.pair in (None, pair) and self.scheme in (None, scheme) and self.seed in (None, seed)
+        return (
+            self.pair in (None, pair)
+            and self.scheme in (None, scheme)
+            and self.seed in (None, seed)
+            and self.variant in (None, variant)
+        )
+
+
+class VariantSection(_Section):
+    """``[[variant]]``: the same study with other settings; where there are variants, they are all that is run."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+=,-]{0,39}$", description="name, a column of both tables"
+    )
+    kd: dict[str, Any] = Field(default_factory=dict, description="keys of [kd] that differ")
+    train: dict[str, Any] = Field(default_factory=dict, description="keys of [train] that differ")
+    teaching: dict[str, Any] = Field(default_factory=dict, description="keys of [teaching] that differ")
+    grid: dict[str, Any] = Field(
+        default_factory=dict, description="pairs, schemes or seeds, where they differ"
+    )
 
 
 class ReportSection(_Section):
@@ -292,15 +326,74 @@ class StudyFile(_Section):
     log: LogSection = LogSection()
     report: ReportSection = ReportSection()
     executor: ExecutorSection = ExecutorSection()
+    variant: tuple[VariantSection, ...] = ()
     exclude: tuple[ExcludeSection, ...] = ()
+
+    @property
+    def arms(self) -> dict[str, StudyFile]:
+        """Variant → the study with its settings alone; the study itself under ``""`` where it has none."""
+        if not self.variant:
+            return {"": self}
+        return {variant.name: self._with(variant) for variant in self.variant}
+
+    def over_arms(self, key: str) -> tuple[Any, ...]:
+        """The grid's ``pairs``, ``schemes`` or ``seeds`` of all variants, each once."""
+        return tuple(dict.fromkeys(v for arm in self.arms.values() for v in getattr(arm.grid, key)))
+
+    def _with(self, variant: VariantSection) -> StudyFile:
+        changed: dict[str, Any] = {}
+        for section in VARIED:
+            own = getattr(variant, section)
+            if not own:
+                continue
+            base = getattr(self, section)
+            try:
+                changed[section] = type(base).model_validate(base.model_dump(exclude_unset=True) | own)
+            except ValidationError as error:
+                placed = [{**e, "loc": (section, *e["loc"])} for e in error.errors()]
+                raise UsageError(
+                    f"variant {variant.name!r}: " + "; ".join(explain(e) for e in placed)
+                ) from None
+            except KdstatsError as error:
+                raise UsageError(f"variant {variant.name!r}: {error}") from None
+        return self.model_copy(update={**changed, "variant": ()})
+
+    @model_validator(mode="after")
+    def _variants_fit(self) -> StudyFile:
+        _distinct("variant", tuple(variant.name for variant in self.variant))
+        size = self.train.resolve().batch_size
+        for name, arm in self.arms.items():
+            of = f"variant {name!r}: " if name else ""
+            if arm.grid.draws != self.grid.draws:
+                raise UsageError(
+                    f"{of}draws are the same for a whole study, because T. stddev is measured once"
+                )
+            if arm.train.resolve().batch_size != size:
+                raise UsageError(
+                    f"{of}batches of {arm.train.resolve().batch_size} images beside {size}; one study has one size, "
+                    "because T. stddev is measured once"
+                )
+            for pair in arm.grid.pairs:
+                teacher, _, student = pair.partition("/")
+                if arm.teaching.kind == "fixed" and teacher == SELF:
+                    raise UsageError(
+                        f"{of}pair {pair!r} has no fixed teacher; set [teaching] kind = 'ema' or 'dual'"
+                    )
+                if arm.teaching.kind != "fixed" and teacher != SELF:
+                    raise UsageError(
+                        f"{of}[teaching] kind = {arm.teaching.kind!r} makes its teachers of the student; write the "
+                        f"pair {SELF}/{student}, not {pair}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _exclusions_meet_a_run(self) -> StudyFile:
         for number, rule in enumerate(self.exclude, 1):
             for kind, value, known in (
-                ("pair", rule.pair, self.grid.pairs),
-                ("scheme", rule.scheme, self.grid.schemes),
-                ("seed", rule.seed, self.grid.seeds),
+                ("pair", rule.pair, self.over_arms("pairs")),
+                ("scheme", rule.scheme, self.over_arms("schemes")),
+                ("seed", rule.seed, self.over_arms("seeds")),
+                ("variant", rule.variant, tuple(v.name for v in self.variant)),
             ):
                 if value is not None and value not in known:
                     raise UsageError(
@@ -311,13 +404,26 @@ class StudyFile(_Section):
 
     @model_validator(mode="after")
     def _teachers_are_used(self) -> StudyFile:
-        used = {pair.partition("/")[0] for pair in self.grid.pairs}
+        used = dict.fromkeys(pair.partition("/")[0] for pair in self.over_arms("pairs"))
+        used.pop(SELF, None)
         for name in self.teacher:
             if name not in used:
                 raise UsageError(
-                    f"[teacher.{name}] belongs to no pair; the pairs' teachers are {', '.join(used)}"
+                    f"[teacher.{name}] belongs to no pair; the pairs' teachers are {', '.join(used) or 'none'}"
                 )
         return self
+
+
+# Sections that a variant may change.
+VARIED = ("kd", "train", "teaching", "grid")
+
+
+def _network(name: str) -> str:
+    return SELF if name == SELF else models.canonical(name)
+
+
+def _pair_name(pair: str) -> str:
+    return "/".join(map(_network, pair.split("/")))
 
 
 def _distinct(kind: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -395,13 +501,17 @@ def explain(error: Any) -> str:
         meant = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         return f"unknown key {where}; {meant}"
     cause = error.get("ctx", {}).get("error")
-    return f"{where}: {cause if cause is not None else error['msg']}"
+    said = cause if cause is not None else error["msg"]
+    return f"{where}: {said}" if where else str(said)
 
 
 def _keys(sections: list[str]) -> list[str]:
     model: Any = StudyFile
     for section in sections:
-        if section in StudyFile.model_fields and section != "teacher":
+        if section in ("variant", "exclude") or section.isdigit():
+            tables: dict[str, Any] = {"variant": VariantSection, "exclude": ExcludeSection}
+            model = tables.get(section, model)
+        elif section in StudyFile.model_fields and section != "teacher":
             model = StudyFile.model_fields[section].annotation
         else:
             model = TeacherSection

@@ -22,7 +22,7 @@ from kdstats.teacher.accuracy import measure
 from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network
 from runners.config import StudyFile
-from runners.executors.attempt import pick, share_cores
+from runners.executors.attempt import pick, use_threads
 from runners.plan import duration
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
@@ -56,8 +56,9 @@ class Cost:
     Attributes:
         runs: Planned runs.
         done: Complete ones.
-        per_step: Seconds of a step of a run on its share of the cores, median over the runs that are left.
+        per_step: Seconds of a step of a run with the study's threads, median over all runs.
         steps: Steps of an epoch.
+        epochs: Epochs of a run, or ``least to most``.
         per_run: Seconds of a run, shortest and longest.
         seconds: Until the end with ``workers`` at a time.
         workers: Runs at the same time.
@@ -71,6 +72,7 @@ class Cost:
     done: int
     per_step: float
     steps: int
+    epochs: str
     per_run: tuple[float, float]
     seconds: float
     workers: int
@@ -81,27 +83,23 @@ class Cost:
 
     def lines(self, study: StudyFile) -> list[str]:
         """The plan as people read it."""
-        grid, recipe = study.grid, study.train.resolve()
+        recipe = study.train.resolve()
         teachers = [
             f"{name}: trained once, about {duration(seconds)}" for name, seconds in self.teachers.items()
         ]
-        size = " × ".join(
-            f"{len(part)} {word}{'s' * (len(part) > 1)}"
-            for part, word in ((grid.pairs, "pair"), (grid.schemes, "scheme"), (grid.seeds, "seed"))
-        )
         least, most = (duration(seconds) for seconds in self.per_run)
         per_run = least if least == most else f"{least} to {most}"
-        lines = [" · teacher ".join([f"{self.runs} runs = {size} ({self.done} done)", *teachers])]
+        lines = [" · teacher ".join([f"{self.runs} runs = {_size(study)} ({self.done} done)", *teachers])]
         if self.done < self.runs:
             lines.append(
                 f"measured here: {self.per_step * 1e3:,.0f} ms a step ({recipe.batch_size / self.per_step:,.0f} img/s) "
-                f"· {self.steps} steps × {recipe.epochs} epochs = {per_run} a run · {self.workers} "
+                f"· {self.steps} steps × {self.epochs} epochs = {per_run} a run · {self.workers} "
                 f"worker{'s' * (self.workers > 1)} → about {duration(self.seconds)}"
             )
         kept = f"samples of every {'' if study.log.every == 1 else f'{study.log.every}. '}epoch, {study.log.dtype}"
         full = "" if self.disk_full == self.disk else f"; full would be {_bytes(self.disk_full)}"
         lines.append(f"disk about {_bytes(self.disk)} ({kept}{full}) · memory {_bytes(self.memory)} a worker")
-        lines.append("comparable: same recipe, same teacher, common random numbers across schemes")
+        lines.append(_comparable(study))
         return lines
 
 
@@ -114,56 +112,100 @@ def cost(
     device: str,
     untrained: dict[str, Recipe],
 ) -> Cost:
-    """Measures a plain and a picking scheme of each pair in a process of its own, and multiplies.
+    """Measures one run of each kind (see :func:`_kind`) in a process of its own, and multiplies.
 
     Args:
         specs: The runs; weights of untrained teachers may be any of their shape.
         done: How many are complete; they are taken to be spread evenly.
         study: Its file.
         workers: Runs at the same time.
-        threads: Cores of each.
+        threads: Threads of each.
         device: Where they compute.
         untrained: Teacher to be trained first → its recipe.
     """
     first = specs[0]
     train_set, test_set = first.selection.train(), first.selection.test()
-    chosen: dict[tuple[str, str, bool], RunSpec] = {}
+    chosen: dict[tuple[object, ...], RunSpec] = {}
     for spec in specs:
         chosen.setdefault(_kind(spec), spec)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), share_cores, (threads,)) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), use_threads, (threads,)) as pool:
         found = {
             kind: pool.submit(measure_run, spec, pick(device, 0)).result() for kind, spec in chosen.items()
         }
         steps = -(-len(train_set) // first.recipe.batch_size)
         trained = {
-            name: recipe.epochs * steps * pool.submit(measure_teacher, first, name, recipe).result()
+            name: recipe.epochs
+            * steps
+            * pool.submit(measure_teacher, first, name, recipe, pick(device, 0)).result()
             for name, recipe in untrained.items()
         }
-    epochs = first.recipe.epochs
     per_run = [
-        epochs * (steps * found[_kind(s)].step + len(test_set) * found[_kind(s)].test_image) for s in specs
+        s.recipe.epochs * (steps * found[_kind(s)].step + len(test_set) * found[_kind(s)].test_image)
+        for s in specs
     ]
-    rows = 2 * len(train_set)
     weights = sum(2 * found[_kind(s)].weights for s in specs)
-    recorded = -(-epochs // study.log.every)
+    rows = [len(train_set) * (1 + (s.originals == "kept")) for s in specs]
+    recorded = [n * -(-s.recipe.epochs // s.log_every) for n, s in zip(rows, specs, strict=True)]
+    trained_rows = [n * s.recipe.epochs for n, s in zip(rows, specs, strict=True)]
+    lengths = sorted({s.recipe.epochs for s in specs})
     return Cost(
         runs=len(specs),
         done=done,
         per_step=statistics.median(found[_kind(s)].step for s in specs),
         steps=steps,
+        epochs=str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}",
         per_run=(min(per_run), max(per_run)),
         seconds=sum(per_run) * (1 - done / len(specs)) / min(workers, len(specs)) + sum(trained.values()),
         workers=workers,
-        disk=weights + rows * recorded * _ROW_BYTES[study.log.dtype] * len(specs),
-        disk_full=weights + rows * epochs * _ROW_BYTES["float32"] * len(specs),
+        disk=weights + sum(recorded) * _ROW_BYTES[study.log.dtype],
+        disk_full=weights + sum(trained_rows) * _ROW_BYTES["float32"],
         memory=max(m.memory for m in found.values()),
         teachers=trained,
     )
 
 
-def _kind(spec: RunSpec) -> tuple[str, str, bool]:
-    """Runs of one kind take about the same time; picking asks the teacher or the student once more."""
-    return spec.teacher, spec.student, "pick" in spec.scheme
+def _kind(spec: RunSpec) -> tuple[object, ...]:
+    """Runs of one kind take about the same time a step; picking asks the teacher or the student once more."""
+    loss = (
+        spec.objective,
+        repr(spec.objective_params),
+        spec.originals,
+        spec.passes,
+        spec.targets == "interpolated",
+    )
+    return spec.teacher, spec.student, "pick" in spec.scheme, spec.teaching is None, *loss
+
+
+def _size(study: StudyFile) -> str:
+    """``2 variants × 1 pair × 3 schemes × 2 seeds``; a sum where the variants' grids differ."""
+    grids = [
+        tuple(len(part) for part in (arm.grid.pairs, arm.grid.schemes, arm.grid.seeds))
+        for arm in study.arms.values()
+    ]
+    texts = [
+        " × ".join(
+            f"{n} {word}{'s' * (n > 1)}" for n, word in zip(grid, ("pair", "scheme", "seed"), strict=True)
+        )
+        for grid in dict.fromkeys(grids)
+    ]
+    if not study.variant:
+        return texts[0]
+    counts = [grids.count(grid) for grid in dict.fromkeys(grids)]
+    return " + ".join(f"{n} variant{'s' * (n > 1)} × {text}" for n, text in zip(counts, texts, strict=True))
+
+
+def _comparable(study: StudyFile) -> str:
+    """What all runs share, and across what they are not to be averaged."""
+    arms = study.arms
+    moving = [name for name, arm in arms.items() if arm.teaching.kind != "fixed"]
+    shared = "common random numbers across schemes"
+    if not study.variant:
+        who = "teachers that follow the student: no T. stddev" if moving else "same teacher"
+        return f"comparable: same recipe, {who}, {shared}"
+    text = f"comparable within each variant ({', '.join(arms)}), never averaged over them: {shared}"
+    if moving:
+        text += f"; teachers follow the student, so no T. stddev, in {', '.join(moving)}"
+    return text
 
 
 def measure_run(spec: RunSpec, device: str) -> Measured:
@@ -197,10 +239,12 @@ def measure_run(spec: RunSpec, device: str) -> Measured:
     return Measured(step, per_image, memory, weights)
 
 
-def measure_teacher(spec: RunSpec, arch: str, recipe: Recipe) -> float:
-    """Seconds per step of training ``arch`` with plain cross-entropy on the CPU."""
+def measure_teacher(spec: RunSpec, arch: str, recipe: Recipe, device: str) -> float:
+    """Seconds per step of training ``arch`` with plain cross-entropy."""
+    where = pick_device(device)
     whole = spec.selection.train()
-    model = models.build(arch, whole.classes, whole.img_size, whole.channels)
+    whole = whole.head(min(len(whole), recipe.batch_size)).to(where)
+    model = models.build(arch, whole.classes, whole.img_size, whole.channels).to(where)
     model = model.to(memory_format=torch.channels_last)
     optimiser = recipe.optimiser(model)
     pixels, labels, _ = next(whole.in_order(recipe.batch_size))
@@ -208,11 +252,13 @@ def measure_teacher(spec: RunSpec, arch: str, recipe: Recipe) -> float:
     taken = []
     for _ in range(3):
         began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with torch.autocast(where.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+        loss.item()  # waits for the device
         taken.append(time.perf_counter() - began)
     return min(taken[1:])
 

@@ -22,17 +22,19 @@ import torch
 
 from kdstats.data import LabelledImages
 from kdstats.draws.keys import epoch_order, view_generator
+from kdstats.errors import UsageError
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
 from kdstats.teacher.accuracy import measure
 from kdstats.teacher.network import Network
 from runners.checkpoint import load_state, save_state
 from runners.distance_log import DistanceLog
+from runners.progress import say
 from runners.run_spec import RunSpec
 from runners.training.folder import end_of_epoch, finish, open_folder
 from runners.training.interrupts import Interrupts
 from runners.training.ranks import ALONE, Ranks
-from runners.training.setup import Training, batch_of, prepare
+from runners.training.setup import Training, batch_of, identity, prepare
 from runners.training.step import part_of, record, score, sides
 from runners.training.switches import determinism
 
@@ -80,14 +82,18 @@ def train_student(
         CheckError: The loss became NaN or infinite; epoch and run are named.
         KeyboardInterrupt, Terminated: A signal came; the state is kept, the same call goes on from it.
     """
+    if not keep_every >= 0:
+        raise UsageError(f"states within an epoch are kept every 0 seconds or more, not {keep_every}")
     with determinism(spec.determinism), Interrupts() as interrupts:
         run = prepare(spec, train_set, teacher, ranks)
-        state = load_state(paths.state, spec.digest)
+        state = load_state(paths.state, identity(spec), say if ranks.main else lambda text: None)
         if state is not None:
             run.load_state_dict(state)
+            if ranks.main:
+                _say_place(run, state, ranks)
         recorder, distances = None, None
         if ranks.main:
-            recorder = open_folder(run, spec, paths, train_set, teacher)
+            recorder = open_folder(run, spec, paths, train_set, teacher, ranks)
             if run.moving is not None:
                 probe = next(test_set.in_order(_DISTANCE_IMAGES)).images
                 distances = DistanceLog(
@@ -106,7 +112,7 @@ def train_student(
                     if distances is not None and run.moving is not None:
                         distances.record(run.place.epoch, run.moving.latest, run.student)
                     # After the records and the metrics, so that a state never speaks of what is not on disk.
-                    save_state(paths.state, run.state_dict(spec))
+                    save_state(paths.state, run.state_dict(spec, ranks))
                     if on_epoch is not None:
                         on_epoch(run.place.epoch, spec.recipe.epochs, line)
                 else:
@@ -125,6 +131,20 @@ def train_student(
         outcome = finish(run, spec, paths, result or measure(run.student, test_set), validation is not None)
         ranks.barrier()
         return outcome
+
+
+def _say_place(run: Training, state: dict[str, Any], ranks: Ranks) -> None:
+    place = run.place
+    say(
+        f"continues  after epoch {place.epoch}"
+        + (f" and step {place.step} of the next" if place.step else "")
+    )
+    before, now_ = state.get("threads"), torch.get_num_threads()
+    if (before, state.get("processes")) != (now_, ranks.world):
+        say(
+            f"rounding   the run began on {before} threads and {state.get('processes')} processes, this is {now_} and "
+            f"{ranks.world}: its last digits will differ from an uninterrupted run's"
+        )
 
 
 def epoch_of(
@@ -169,6 +189,10 @@ def epoch_of(
             teacher=run.asking.logits,
             student=lambda images: score(run.student, images),
         )
+        if ranks.world > 1 and len(view.lam) != len(labels):
+            raise UsageError(
+                f"{scheme.name} makes {len(view.lam)} views of {len(labels)} images; run it in one process"
+            )
         mine, share = ranks.slice(len(labels)), ranks.slice(len(view.lam))
         own = view if ranks.world == 1 else part_of(view, share)
         originals, views = sides(run, spec, x[mine], own)
@@ -192,7 +216,7 @@ def epoch_of(
             place.step, place.total, place.seconds = step + 1, float(total), spent + kept - began
             if recorder is not None and paths is not None:
                 recorder.hold(step + 1)
-                save_state(paths.state, run.state_dict(spec))
+                save_state(paths.state, run.state_dict(spec, ranks))
             ranks.barrier()
             if stop:
                 interrupts.stop()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdstats.data import LabelledImages
+from kdstats.errors import UsageError
 from kdstats.teacher.network import Network
 from runners import recipes
 from runners.config import StudyFile
@@ -15,9 +16,41 @@ from runners.recipes import Recipe
 from runners.run_spec import RunSpec
 
 
+def make_runs(
+    study: StudyFile, train_set: LabelledImages, teachers: Mapping[str, Network]
+) -> list[tuple[str, RunSpec]]:
+    """All runs of the grid, with their variants; seeds outermost, so that an interrupted study has whole columns.
+
+    Raises:
+        UsageError: Two variants make the same run.
+    """
+    arms = study.arms
+    runs: list[tuple[str, RunSpec]] = []
+    owners: dict[str, str] = {}
+    for seed in study.over_arms("seeds"):
+        for name, arm in arms.items():
+            if seed not in arm.grid.seeds:
+                continue
+            for spec in _specs(arm, train_set, teachers, seed):
+                twin = owners.setdefault(spec.digest, name)
+                if twin != name:
+                    raise UsageError(
+                        f"variants {twin!r} and {name!r} both make the run {spec.title}; leave it to one of them"
+                    )
+                runs.append((name, spec))
+    return runs
+
+
 def make_specs(study: StudyFile, train_set: LabelledImages, teachers: Mapping[str, Network]) -> list[RunSpec]:
-    """All runs of the grid, seeds outermost, so that an interrupted study has whole columns."""
-    images = study.study
+    """As :func:`make_runs`, without the names of the variants."""
+    return [spec for _, spec in make_runs(study, train_set, teachers)]
+
+
+def _specs(
+    arm: StudyFile, train_set: LabelledImages, teachers: Mapping[str, Network], seed: int
+) -> Iterator[RunSpec]:
+    """One seed of a study without variants."""
+    images = arm.study
     shared: dict[str, Any] = {
         "dataset": images.dataset,
         "data": images.data,
@@ -25,30 +58,28 @@ def make_specs(study: StudyFile, train_set: LabelledImages, teachers: Mapping[st
         "classes": images.classes,
         "per_class": images.per_class,
         "val_split": images.val_split,
-        "teaching": study.teaching.resolve(),
-        **study.kd.fields(),
-        **study.train.fields(),
+        "teaching": arm.teaching.resolve(),
+        **arm.kd.fields(),
+        **arm.train.fields(),
     }
-    return [
-        RunSpec(
-            **shared,
-            dataset_sha256=train_set.digest,
-            teacher=teacher,
-            teacher_weights=teachers[teacher].source,
-            teacher_arch=teachers[teacher].arch,
-            teacher_sha256=teachers[teacher].sha256,
-            student=student,
-            scheme=scheme,
-            seed=seed,
-            recipe=recipe_of(study, student),
-            draws=study.grid.draws,
-            log_every=study.log.every,
-            log_dtype=study.log.dtype,
-        )
-        for seed in study.grid.seeds
-        for teacher, _, student in (pair.partition("/") for pair in study.grid.pairs)
-        for scheme in study.grid.schemes
-    ]
+    for teacher, _, student in (pair.partition("/") for pair in arm.grid.pairs):
+        network = teachers.get(teacher)  # none where the teachers are averages of the student
+        for scheme in arm.grid.schemes:
+            yield RunSpec(
+                **shared,
+                dataset_sha256=train_set.digest,
+                teacher=teacher,
+                teacher_weights="" if network is None else network.source,
+                teacher_arch=student if network is None else network.arch,
+                teacher_sha256="" if network is None else network.sha256,
+                student=student,
+                scheme=scheme,
+                seed=seed,
+                recipe=recipe_of(arm, student),
+                draws=arm.grid.draws,
+                log_every=arm.log.every,
+                log_dtype=arm.log.dtype,
+            )
 
 
 def recipe_of(study: StudyFile, student: str) -> Recipe:
@@ -67,9 +98,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def default_workers() -> int:
-    """One process per core: a small network does not fill several threads, many of them fill the machine."""
-    return os.cpu_count() or 1
+def default_workers(threads: int = 1) -> int:
+    """As many runs as there are cores for: a small network does not fill several threads, many fill the machine."""
+    return max(1, (os.cpu_count() or 1) // threads)
 
 
 def whole_epochs(metrics: Path) -> int:

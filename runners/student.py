@@ -10,6 +10,8 @@ import argparse
 import functools
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +23,28 @@ from kdstats.console import run_program
 from kdstats.data import Selection, Splits
 from kdstats.errors import UsageError
 from kdstats.records.paths import RunPaths
-from kdstats.records.writer import is_complete, read_done
+from kdstats.records.writer import is_complete, read_done, verify_done
 from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
 from runners import objectives, recipes
-from runners.config import KdSection, TeachingSection, TrainSection, explain
+from runners.claim import Claim
+from runners.config import KdSection, LogSection, TeachingSection, TrainSection, explain
 from runners.epoch_progress import EpochProgress, first_lines
 from runners.loop import KEEP_EVERY, EpochDone, train_student
 from runners.run_spec import ORIGINALS, PASSES, RunSpec
 from runners.selection_flags import add_selection, selection_of
 from runners.training.ranks import Ranks
+from runners.training.setup import check
+from runners.training.student_loss import StudentLoss
 from runners.training.switches import COMPILE, DETERMINISM
 from runners.training.teaching import TEACHINGS
 
+_OBJECTIVE = (
+    f"the loss L, one of {', '.join(objectives.names())} (default: kd). All but kd were published without a term for "
+    "views: give --alpha or --alpha-views, or train on the views alone with --originals replaced"
+)
 _STOPPED = "the state is kept: the same command goes on from it"
 
 
@@ -71,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     args = _parser().parse_args(argv)
     keep_pages()
+    args.device = Ranks.device(args.device)
     ranks = Ranks.join(pick_device(args.device))
     try:
         return _run(args, ranks)
@@ -79,12 +89,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, ranks: Ranks) -> int:
+    if not args.keep_every >= 0:
+        raise UsageError(f"--keep-every is a number of seconds from 0, not {args.keep_every}")
     spec = _spec(args)
     paths = spec.paths(args.out)
     splits = _images(spec.selection, args.device)
     steps = -(-len(splits.train) // spec.recipe.batch_size)
-    with EpochProgress(spec.title, spec.recipe.epochs, steps, _epochs_on_disk(paths)) as progress:
+    check(spec, len(splits.train), ranks)
+    StudentLoss(spec, splits.train.classes)  # says now what would fail later
+    with (
+        _owned(paths, ranks),
+        EpochProgress(spec.title, spec.recipe.epochs, steps, _epochs_on_disk(paths)) as progress,
+    ):
         if ranks.main and not is_complete(paths):
+            if paths.done.exists():
+                progress.say(f"damaged    {verify_done(paths, quick=True)[0]}: the run is trained again")
             _introduce(spec, splits, args.device, ranks, progress)
         outcome = run_spec(
             spec,
@@ -104,6 +123,20 @@ def _run(args: argparse.Namespace, ranks: Ranks) -> int:
     return 0
 
 
+@contextmanager
+def _owned(paths: RunPaths, ranks: Ranks) -> Iterator[None]:
+    """One owner for the run: two programs at the same files would leave a mixture."""
+    if not ranks.main:
+        yield
+        return
+    paths.root.mkdir(parents=True, exist_ok=True)
+    with Claim(paths.root) as claim:
+        owner = claim.attempt()
+        if owner is not None:
+            raise UsageError(f"{paths.root} is being trained by {owner}; wait for it or choose another --out")
+        yield
+
+
 def _introduce(spec: RunSpec, splits: Splits, device: str, ranks: Ranks, progress: EpochProgress) -> None:
     """The first lines: what is trained, how good the teacher is, on what."""
     quality, sha, name, mode = None, "none", spec.teacher, "follows the student"
@@ -111,6 +144,8 @@ def _introduce(spec: RunSpec, splits: Splits, device: str, ranks: Ranks, progres
         teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
         quality, sha, name = remembered(teacher, splits.test), teacher.sha256, teacher.name
         mode = "evaluation mode, BatchNorm folded" if spec.fold_teacher else "evaluation mode"
+        for note in teacher.notes:
+            progress.say(f"note       {note.text}")
     for line in first_lines(
         title=spec.title,
         teacher=name,
@@ -154,9 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", help=f"one of {', '.join(recipes.names())}")
     add("--epochs", type=int, help="another number of epochs; milestones scale with it")
     add("--draws", default="batch", choices=schemes.GRANULARITIES, help="granularity of draws")
-    add("--objective", default="kd", help=f"the loss L, one of {', '.join(objectives.names())} (default: kd)")
+    add("--objective", default="kd", help=_OBJECTIVE)
     add("--param", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective")
     add("--temperature", type=float, default=4.0, help="T of the KL terms (default: 4)")
+    add("--student-temperature", type=float, help="of the student, where it is another")
     add("--gamma", type=float, help="weight of the cross-entropy (default: the objective's, 0.1 for kd)")
     add("--alpha", type=float, help="weight of each KL term (default: the objective's, 0.9 for kd)")
     add("--beta", type=float, help="weight of the objective (default: its own)")
@@ -213,6 +249,7 @@ def _spec(args: argparse.Namespace) -> RunSpec:
             epochs=args.epochs,
             **{name: getattr(args, name) for name in ("passes", "determinism", "compile", "fold_teacher")},
         )
+        LogSection(every=args.log_every, dtype=args.log_dtype)
         then = None if args.then is None else tuple(args.then.split(","))
         teaching = TeachingSection(kind=args.teaching, then=then).resolve()
     except ValidationError as error:

@@ -130,3 +130,16 @@ def p_of(r: float, dof: int) -> float:
     """Two-sided p of a correlation with ``dof`` residual degrees of freedom (Student's t); 0 at ±1."""
     left = (1 - r) * (1 + r)
     return 0.0 if left <= 0 else float(2 * special.stdtr(dof, -abs(r) * math.sqrt(dof / left)))
+
+
+def p_with_labels(z: float, label_se: float, units: int, point_se: float) -> float:
+    """Two-sided p of Fisher's ``z`` by the interval that is the wider of two: at 1 - p its nearer end is 0.
+
+    Args:
+        z: Fisher's z of a correlation.
+        label_se: Jackknife standard error over labels; Student's t with ``units - 2`` degrees of freedom.
+        units: Labels.
+        point_se: Standard error with points as units; normal.
+    """
+    by_label = float(2 * special.stdtr(units - 2, -abs(z) / label_se)) if label_se > 0 else 0.0
+    return max(by_label, float(2 * special.ndtr(-abs(z) / point_se)))

@@ -91,7 +91,7 @@ def split(
         raise UsageError("the table has no rows")
     xs, ys = numbers(df, x), numbers(df, y)
     for name in groups:
-        _refuse_rows(df, df[name].isna().to_numpy(), f"group column {name!r} has no value")
+        refuse_rows(df, df[name].isna().to_numpy(), f"group column {name!r} has no value")
     labels = _labels(df, label)
     panels = []
     for key, rows in _members(df, groups):
@@ -139,10 +139,10 @@ def numbers(df: pd.DataFrame, column: str, *, missing: bool = False) -> Floats:
         )
     values: Floats = converted.to_numpy(dtype=np.float64, na_value=np.nan)
     if not missing:
-        _refuse_rows(
+        refuse_rows(
             df, np.isnan(values), f"column {column!r} has no value (NaN)", "remove these rows or fill them in"
         )
-    _refuse_rows(df, np.isinf(values), f"column {column!r} is infinite")
+    refuse_rows(df, np.isinf(values), f"column {column!r} is infinite")
     return values
 
 
@@ -168,9 +168,10 @@ def _check_columns(df: pd.DataFrame, wanted: list[str], x: str, y: str, groups: 
             raise UsageError(f"column {name!r} cannot both tell panels apart and be correlated")
 
 
-def _refuse_rows(
+def refuse_rows(
     df: pd.DataFrame, bad: np.ndarray[Any, np.dtype[np.bool_]], what: str, remedy: str = ""
 ) -> None:
+    """``UsageError`` that names the rows where ``bad`` (n,) is true; ``what`` says what they lack."""
     positions = np.flatnonzero(bad)
     if positions.size == 0:
         return
@@ -183,7 +184,7 @@ def _refuse_rows(
 def _labels(df: pd.DataFrame, label: str | None) -> list[str]:
     if label is None:
         return [row_name(df, i) for i in range(len(df))]
-    _refuse_rows(df, df[label].isna().to_numpy(), f"label column {label!r} has no value")
+    refuse_rows(df, df[label].isna().to_numpy(), f"label column {label!r} has no value")
     return [str(value) for value in df[label]]
 
 
@@ -191,7 +192,9 @@ def _members(df: pd.DataFrame, groups: list[str]) -> list[tuple[tuple[Hashable, 
     if not groups:
         return [((), np.arange(len(df)))]
     # ngroup numbers the panels in order of first appearance; one stable sort then collects their rows.
-    numbers_ = df.groupby(groups, sort=False, observed=True).ngroup().to_numpy()
+    # An index level may be named like a column, so the index is left out.
+    columns = df[groups].reset_index(drop=True)
+    numbers_ = columns.groupby(groups, sort=False, observed=True).ngroup().to_numpy()
     order = np.argsort(numbers_, kind="stable")
     cuts = np.flatnonzero(np.diff(numbers_[order])) + 1
     parts = np.split(order, cuts)

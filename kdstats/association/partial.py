@@ -20,6 +20,7 @@ from kdstats.association.labels import (
     correlation,
     jackknife_of_labels,
     p_of,
+    p_with_labels,
     recur,
 )
 from kdstats.association.panels import Columns, Panel, group_columns, split
@@ -39,7 +40,10 @@ class PartialCorrelation:
         estimate: In [-1, 1]; NaN, with the reason in ``notes``, where ranks of the covariates explain those of x or y.
         low: Lower end of its interval; -1 and 1 where there is no estimate.
         high: Upper end.
-        p_value: Two-sided, Student's t with ``df``; it takes points as independent.
+        p_value: Two-sided: with ``labels`` that of the interval (its nearer end is 0 at confidence 1 - p), else
+            ``p_pointwise``.
+        p_pointwise: Two-sided, Student's t with ``df``; it takes points as independent and rejects far too often
+            where panels share schemes.
         p_permutation: Freedman-Lane permutation p.
         plain: The same coefficient without covariates (within panels, where there are several).
         df: Residual degrees of freedom.
@@ -57,6 +61,7 @@ class PartialCorrelation:
     low: float
     high: float
     p_value: float
+    p_pointwise: float
     p_permutation: float
     plain: float
     df: int
@@ -95,7 +100,7 @@ def partial_correlation(
 
     Interval: Fisher's z with variance 1/(df - 1), times 1 + r²/2 for ranks (Bonett and Wright 2000). Across panels
     whose labels recur: Student's t with labels - 2 degrees of freedom and the jackknife that leaves a label out of
-    all panels at once, never shorter than the other. Permutation: residuals of y on the covariates are exchanged
+    all panels at once, never shorter than the other; ``p_value`` goes with it. Permutation: residuals of y on the covariates are exchanged
     and added back (Freedman and Lane 1983), within panels, or labels as wholes where every panel has each once.
 
     With nine schemes and one covariate an interval is wide: |r| below about 0.71 has p above 0.05.
@@ -261,21 +266,22 @@ def partial_of(
         # Ranks of few points coincide by chance; Pearson's row and the other panels still stand.
         said, plain = f"no partial rank correlation: among ranks, {reason}", correlation(x, y)
         return PartialCorrelation(
-            method,
-            math.nan,
-            -1.0,
-            1.0,
-            math.nan,
-            math.nan,
-            plain,
-            dof,
-            n,
-            k,
-            0,
-            names,
-            confidence,
-            "none",
-            (said,),
+            method=method,
+            estimate=math.nan,
+            low=-1.0,
+            high=1.0,
+            p_value=math.nan,
+            p_pointwise=math.nan,
+            p_permutation=math.nan,
+            plain=plain,
+            df=dof,
+            n=n,
+            k=k,
+            labels=0,
+            covariates=names,
+            confidence=confidence,
+            interval="none",
+            notes=(said,),
         )
     r = correlation(u, v)
     notes = [f"panel {p.name!r}: {note}" for p in panels for note in p.notes] if k > 1 else []
@@ -285,11 +291,13 @@ def partial_of(
             f"the covariates explain {1 - share:.0%} of x: what is left may be its errors of measurement"
         )
     shared, units, low, high = k > 1 and recur(panels, label), 0, r, r
+    pointwise = p_value = p_of(r, dof)
     if abs(r) > 1 - 1e-12:
         notes.append("the residuals lie on a line: the interval has no width")
     else:
         factor = 1 + r * r / 2 if method == "spearman" else 1.0
-        reach = float(special.ndtri(0.5 + confidence / 2)) * math.sqrt(factor / (dof - 1))
+        se = math.sqrt(factor / (dof - 1))
+        reach = float(special.ndtri(0.5 + confidence / 2)) * se
         together = [name for p in panels for name in p.labels]
         if shared and len(set(together)) >= FEWEST_LABELS:
             units = len(set(together))
@@ -301,11 +309,13 @@ def partial_of(
                 return z
 
             z_se = float(jackknife_of_labels(together, left_out)[0])
+            p_value = p_with_labels(math.atanh(r), z_se, units, se)
             reach = max(reach, t_quantile(confidence, units - 2) * z_se)
         low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
     if k > 1 and label is None:
         notes.append(
-            "without label= the interval takes points as independent; where panels share schemes it is too short"
+            "without label= interval and p_value take points as independent; where panels share schemes the interval "
+            "is too short and the p too small"
         )
     exchange = Exchange.of(panels, by_label=shared)
     if shared and not exchange.together:
@@ -316,7 +326,8 @@ def partial_of(
         estimate=r,
         low=low,
         high=high,
-        p_value=p_of(r, dof),
+        p_value=p_value,
+        p_pointwise=pointwise,
         p_permutation=exchange.p_value(_freedman_lane(u, v, basis), r, permutations, rng),
         plain=correlation(x, y),
         df=dof,

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
+from numpy.typing import NDArray
+from scipy import sparse, special
 
+from kdstats.association.coefficients import Floats
+from kdstats.association.panels import refuse_rows
 from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
 
 GROUPS = ("dataset", "teacher", "student", "pair")
+Codes = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,39 +103,55 @@ def spread_of(
         scheme: Column of the scheme.
         seed: Column of the seed; not needed without pairing.
         group: Columns that tell panels (teacher/student pairs) apart; by default those of
-            ``dataset, teacher, student, pair`` that are there.
+            ``dataset, teacher, student, pair`` that are there and have values.
         paired: Whether schemes are compared seed by seed.
 
     Raises:
-        UsageError: Unknown columns, fewer than two seeds, or (paired) no two schemes with seeds in common.
-        CheckError: An outcome that is not a finite number, a run twice, or no spread at all.
+        UsageError: Unknown or repeated columns, a scheme, seed or group without a value (rows are named), fewer than
+            two seeds, or (paired) no two schemes with seeds in common.
+        CheckError: An outcome that is not a finite number, a run twice, no spread at all, or one that a float64
+            does not hold.
     """
-    groups = [g for g in GROUPS if g in runs.columns] if group is None else list(group)
-    for name in [value, scheme, *([seed] if paired else []), *groups]:
+    groups = _groups(runs) if group is None else list(group)
+    keyed = [*groups, scheme, *([seed] if paired else [])]
+    for name in [value, *keyed]:
         if name not in runs.columns:
             raise unknown("column", name, [str(c) for c in runs.columns])
+    for name in dict.fromkeys([value, *keyed, *[c for c in (seed, "excluded") if c in runs.columns]]):
+        if int((runs.columns == name).sum()) > 1:
+            raise UsageError(f"the table has more than one column named {name!r}")
     used, notes = _used(runs)
-    outcome = pd.to_numeric(used[value], errors="coerce").to_numpy(dtype=np.float64)
+    for name in keyed:
+        kind = "scheme" if name == scheme else "seed" if name == seed else "group"
+        refuse_rows(used, _blank(used[name]), f"{kind} column {name!r} has no value")
+    outcome = pd.to_numeric(used[value], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = ~np.isfinite(outcome)
     if bad.any():
         raise CheckError(
             f"column {value!r} holds no finite number in {used.index.name or 'row'} {used.index[bad][0]} "
             f"({int(bad.sum())} rows); mark such runs as excluded"
         )
-    keys = [*groups, scheme, *([seed] if seed in used.columns else [])]
-    twice = used.duplicated(keys) if seed in keys else pd.Series(False, index=used.index)
+    # An index level may be named like a column; only the columns count from here on.
+    table = used.reset_index(drop=True)
+    keys = [*groups, scheme, *([seed] if seed in table.columns else [])]
+    twice = table.duplicated(keys) if seed in keys else pd.Series(False, index=table.index)
     if twice.any():
-        row = used[twice].iloc[0]
+        row = table[twice].iloc[0]
         raise CheckError(
             f"a run is there twice: {', '.join(f'{k} {row[k]}' for k in keys)}; name --group columns"
         )
-    panel = used.groupby(groups, sort=False).ngroup().to_numpy() if groups else np.zeros(len(used), dtype=int)
+    top = float(np.abs(outcome).max())
+    power_of_two = int(np.frexp(top)[1])
+    with np.errstate(under="ignore"):
+        outcome = np.ldexp(outcome, -power_of_two)  # squares of outcomes near 1e±200 would not fit
+    panel = table.groupby(groups, sort=False).ngroup().to_numpy() if groups else np.zeros(len(table), dtype=int)
+    order = np.argsort(panel, kind="stable")
     fits = []
-    for p in range(int(panel.max()) + 1):
-        own = used[panel == p]
-        rows = pd.factorize(own[scheme])[0]
-        seeds = pd.factorize(own[seed])[0] if paired else np.zeros(len(own), dtype=int)
-        fits.append(_residual(outcome[panel == p], rows, seeds))
+    for rows in np.split(order, np.flatnonzero(np.diff(panel[order])) + 1):
+        own = table.iloc[rows]
+        schemes = pd.factorize(own[scheme])[0]
+        seeds = pd.factorize(own[seed])[0] if paired else np.zeros(rows.size, dtype=int)
+        fits.append(_residual(outcome[rows], schemes, seeds))
     squares, df, within, within_df = (float(x) for x in np.sum(fits, axis=0))
     if df < 1:
         what = (
@@ -153,8 +174,28 @@ def spread_of(
         + ("residual of scheme and seed" if paired else "spread within schemes")
         + f", {df:.0f} degrees of freedom"
     )
-    sd = math.sqrt(2 * variance)
-    return Spread(sd, df, paired, math.sqrt(run_variance), correlation, source, tuple(notes))
+    try:
+        sd, sd_run = (math.ldexp(math.sqrt(v), power_of_two) for v in (2 * variance, run_variance))
+    except OverflowError:
+        sd = sd_run = math.inf
+    if not (math.isfinite(sd) and math.isfinite(sd_run) and sd > 0):
+        raise CheckError(
+            f"the spread of column {value!r} (values up to {top:g}) is more or less than a float64 can hold; "
+            "rescale it"
+        )
+    return Spread(sd, df, paired, sd_run, correlation, source, tuple(notes))
+
+
+def _groups(runs: pd.DataFrame) -> list[str]:
+    """Those of :data:`GROUPS` that are there; one without any value tells nothing apart."""
+    found = [name for name in GROUPS if name in runs.columns]
+    return [name for name in found if (runs.columns == name).sum() > 1 or not _blank(runs[name]).all()]
+
+
+def _blank(column: pd.Series[Any]) -> NDArray[np.bool_]:
+    text = column.map(lambda v: isinstance(v, str) and not v.strip()).to_numpy(dtype=bool)
+    out: NDArray[np.bool_] = text | column.isna().to_numpy(dtype=bool)
+    return out
 
 
 def _used(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -170,16 +211,46 @@ def _used(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return runs[~out], [f"{int(out.sum())} excluded runs left out"] if out.any() else []
 
 
-def _residual(y: np.ndarray, scheme: np.ndarray, seed: np.ndarray) -> tuple[float, float, float, float]:
+def _residual(y: Floats, scheme: Codes, seed: Codes) -> tuple[float, float, float, float]:
     """Residual squares and df of scheme + seed by least squares (incomplete layouts too), and those of scheme."""
-    schemes = np.eye(int(scheme.max()) + 1)[scheme]
-    both = np.hstack([schemes, np.eye(int(seed.max()) + 1)[seed]])
-    out: list[float] = []
-    for design in (both, schemes):
-        centred = y - y.mean()  # both designs hold the constant; large means would cost digits
-        fit, _, rank, _ = np.linalg.lstsq(design, centred, rcond=None)
-        out += [float(((centred - design @ fit) ** 2).sum()), float(len(y) - rank)]
-    return out[0], out[1], out[2], out[3]
+    y = y - y.mean()  # both layouts hold the constant; large means would cost digits
+    count = np.bincount(scheme)
+    within = y - (np.bincount(scheme, y) / count)[scheme]
+    within = within - (np.bincount(scheme, within) / count)[scheme]
+    squares, df = _two_way(y, scheme, seed)
+    return squares, float(df), float((within**2).sum()), float(y.size - count.size)
+
+
+def _two_way(y: Floats, scheme: Codes, seed: Codes) -> tuple[float, int]:
+    """Residual squares and degrees of freedom of scheme + seed, each run once.
+
+    A seed or scheme with one run fits that run and says nothing of the rest, so it is left out, again and again.
+    What remains is solved by the normal equations of the shorter side once the other is taken out (Scheffé 1959,
+    section 5.2); runs that no chain of common seeds links are components of their own, each one equation short.
+    """
+    while y.size:
+        kept = (np.bincount(scheme)[scheme] > 1) & (np.bincount(seed)[seed] > 1)
+        if kept.all():
+            break
+        y, scheme, seed = y[kept], scheme[kept], seed[kept]
+    if y.size == 0:
+        return 0.0, 0
+    scheme, seed = (np.unique(codes, return_inverse=True)[1] for codes in (scheme, seed))
+    short, long = (scheme, seed) if scheme.max() <= seed.max() else (seed, scheme)
+    k, s = int(short.max()) + 1, int(long.max()) + 1
+    table = sparse.csr_array((np.ones(y.size), (short, long)), shape=(k, s))
+    count, size = np.bincount(short, minlength=k), np.bincount(long, minlength=s)
+    linked = np.asarray((table @ table.T).toarray())
+    components, member = sparse.csgraph.connected_components(sparse.csr_array(linked), directed=False)
+    reduced = np.diag(count.astype(float)) - np.asarray((table @ sparse.diags_array(1 / size) @ table.T).toarray())
+    reduced += member[:, None] == member[None, :]  # the sum of effects of each component is set to 0
+    left = y
+    for _ in range(2):  # the second pass takes the rounding of the first out
+        mean = np.bincount(long, left, s) / size
+        effect = np.linalg.solve(reduced, np.bincount(short, left - mean[long], k))
+        left = left - effect[short]
+        left = left - (np.bincount(long, left, s) / size)[long]
+    return float((left**2).sum()), int(y.size - k - s + components)
 
 
 def _unequal(fits: Sequence[tuple[float, float, float, float]], df: float) -> list[str]:

@@ -19,6 +19,7 @@ from kdstats.association.labels import (
     correlation,
     jackknife_of_labels,
     p_of,
+    p_with_labels,
     recur,
 )
 from kdstats.association.panels import Columns, Panel, split
@@ -34,7 +35,10 @@ class RepeatedCorrelation:
         estimate: Correlation of the deviations from panel means; in [-1, 1].
         low: Lower end of its interval.
         high: Upper end.
-        p_value: Two-sided, from the F test of the common slope; it takes points as independent within panels.
+        p_value: Two-sided, of no correlation: with ``labels`` that of the interval (its nearer end is 0 at
+            confidence 1 - p), else ``p_pointwise``.
+        p_pointwise: Two-sided, from the F test of the common slope; it takes points as independent within panels and
+            rejects far too often where panels share schemes.
         p_permutation: Share of pairings at least as extreme, (b+1)/(m+1); labels are exchanged as wholes, alike in
             all panels, where every panel has each label once, and points within panels otherwise.
         df: Residual degrees of freedom, points - panels - 1.
@@ -54,6 +58,7 @@ class RepeatedCorrelation:
     low: float
     high: float
     p_value: float
+    p_pointwise: float
     p_permutation: float
     df: int
     slope: float
@@ -86,13 +91,13 @@ def repeated_correlation(
     """Correlation within panels under one common slope (Bland and Altman 1995; Bakdash and Marusich 2017).
 
     r = S_xy / sqrt(S_xx S_yy) with sums of products of deviations from panel means, df = points - panels - 1,
-    p from t = r sqrt(df / (1 - r²)).
+    the pointwise p from t = r sqrt(df / (1 - r²)).
 
     Interval. Without ``label`` or where no label recurs: Fisher's z with standard error 1/sqrt(df - 1), the usual
     one, which takes the points of a panel as independent. Where the same labels (schemes) stand in several panels,
     what is peculiar to a scheme recurs with it, and 36 points of nine schemes in four pairs are not 36 independent
     ones: there the interval is Student's t with labels - 2 degrees of freedom around z, with the jackknife that
-    leaves out a label from all panels at once, and never shorter than the usual one.
+    leaves out a label from all panels at once, and never shorter than the usual one; ``p_value`` goes with it.
 
     Coverage with 3 and 10 pairs of nine shared schemes, by label and by point:
     ``benchmarks/results/coverage_association.md``.
@@ -133,6 +138,7 @@ def repeated_correlation(
     perfect = abs(r) > 1 - 1e-12
     slope = float((u * v).sum() / (u * u).sum())
     low, high, slope_low, slope_high, units = r, r, slope, slope, 0
+    pointwise = p_value = p_of(r, dof)
     if perfect:
         notes.append("all points lie on lines of one slope: the intervals have no width")
     else:
@@ -142,13 +148,15 @@ def repeated_correlation(
         slope_reach = t_quantile(confidence, dof) * math.sqrt(residual / float((u * u).sum()))
         if shared and len(set(names)) >= FEWEST_LABELS:
             units, z_se, slope_se = _by_label(panels, names)
+            p_value = p_with_labels(z, z_se, units, se)
             t = t_quantile(confidence, units - 2)
             reach, slope_reach = max(reach, t * z_se), max(slope_reach, t * slope_se)
         low, high = math.tanh(z - reach), math.tanh(z + reach)
         slope_low, slope_high = slope - slope_reach, slope + slope_reach
     if label is None and k > 1:
         notes.append(
-            "without label= the interval takes points as independent; where panels share schemes it is too short"
+            "without label= interval and p_value take points as independent; where panels share schemes the interval "
+            "is too short and the p too small"
         )
     exchange = Exchange.of(panels, by_label=shared)
     if shared and not exchange.together:
@@ -161,7 +169,8 @@ def repeated_correlation(
         estimate=r,
         low=low,
         high=high,
-        p_value=p_of(r, dof),
+        p_value=p_value,
+        p_pointwise=pointwise,
         p_permutation=p_permutation,
         df=dof,
         slope=slope * scale,

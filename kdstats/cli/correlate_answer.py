@@ -43,11 +43,13 @@ def compute(request: Request, source: Source) -> Answer:
     from kdstats.association.loo import leave_one_out
     from kdstats.association.panels import split
     from kdstats.association.regret import regret
-    from kdstats.cli.correlate_parts import across, corrected, means, partial, rng_for
+    from kdstats.cli.correlate_parts import Across, across, corrected, means, partial, rng_for
 
     columns: dict[str, Any] = {"x": source.x, "y": source.y, "group": source.groups, "label": source.label}
     table, shown = source.table, request.sections()
     everything = request.fmt == "json"
+    if not shown:
+        shown = ("panels",) if request.fmt == "csv" else ("panels", "across", "choice", *_asked(source))
     results = correlate(
         table, **columns, confidence=request.confidence, interval=request.interval, seed=request.seed
     )
@@ -68,19 +70,28 @@ def compute(request: Request, source: Source) -> Answer:
         rng=rng_for(request, "regret"),
     )
     errors = None
-    if everything or "errors" in shown or (not shown and source.study is None):
+    if everything or "errors" in shown:
         errors = corrected(request, source, panels)
+    over = Across()
+    if everything or {"across", "choice", "mixed"} & set(shown):
+        over = across(request, source, panels, mixed=everything or "mixed" in shown)
     return Answer(
         results=results,
         leave_one_out=without,
         meta=meta,
         regret=cost,
-        across=across(request, source, panels, mixed=everything or "mixed" in shown),
+        across=over,
         corrected=errors,
-        partial=partial(request, source, panels),
+        partial=partial(request, source, panels) if everything or "given" in shown else None,
         notes=[*missing, *notes],
         unreproduced=source.study.unreproduced(results) if source.study is not None else [],
     )
+
+
+def _asked(source: Source) -> tuple[str, ...]:
+    """Sections that belong to the default page because columns for them were named."""
+    errors = source.study is None and (source.x_se is not None or source.y_se is not None)
+    return (*(("errors",) if errors else ()), *(("given",) if source.given else ()))
 
 
 def render(request: Request, source: Source, answer: Answer) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kdstats.association.bootstrap import LARGEST_N
+from kdstats.association.coefficients import Floats
 from kdstats.association.labels import recur
 from kdstats.association.panels import Panel
 from kdstats.errors import CheckError, UsageError
@@ -197,11 +198,20 @@ def corrected(request: Request, source: Source, panels: list[Panel]) -> Correcte
         if panel.n > LARGEST_N:
             notes.append(f"no correction for errors{where}: more than {LARGEST_N:,} points")
             continue
+        # On an exact line a slope has no scatter to be judged by; the interval of the correlation says so itself.
+        refused = {}
+        if abs(float(np.corrcoef(panel.x, panel.y)[0, 1])) > 1 - 1e-12:
+            refused["deming"] = f"no corrected slope{where}: all points lie on one line"
+        if _hangs_on_one(panel.x) or _hangs_on_one(panel.y):
+            refused["simex"] = f"no SIMEX{where}: without one of its points a column is constant"
+        notes += refused.values()
         for name, make, options in (
             ("deming", deming, columns),
             ("disattenuated", disattenuated, columns),
             ("simex", simex, seeded),
         ):
+            if name in refused:
+                continue
             try:
                 frames[name].append(make(rows, **options))
             except CheckError as error:
@@ -212,6 +222,13 @@ def corrected(request: Request, source: Source, panels: list[Panel]) -> Correcte
         simex=_stacked(frames["simex"]),
         notes=tuple(notes),
     )
+
+
+def _hangs_on_one(column: Floats) -> bool:
+    """Whether all values but one are equal, so that nothing is left when that one is left out."""
+    low, high = float(column.min()), float(column.max())
+    spread = 1e-9 * (high - low)
+    return min(int((column > low + spread).sum()), int((column < high - spread).sum())) <= 1
 
 
 def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:

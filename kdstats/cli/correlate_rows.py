@@ -57,8 +57,8 @@ def across_rows(answer: Answer) -> list[dict[str, Any]]:
         )
     if found.repeated is not None:
         r = found.repeated
-        row = _flat(r.to_dict())
-        rows.append({**row, "what": "correlation within panels", "dof": r.df, "clusters": r.labels or None})
+        row, dof = _flat(r.to_dict()), r.labels - 2 if r.labels else r.df
+        rows.append({**row, "what": "correlation within panels", "dof": dof, "clusters": r.labels or None})
         rows.append(
             {
                 **row,
@@ -66,7 +66,7 @@ def across_rows(answer: Answer) -> list[dict[str, Any]]:
                 "estimate": r.slope,
                 "low": r.slope_low,
                 "high": r.slope_high,
-                "dof": r.df,
+                "dof": dof,
                 "clusters": r.labels or None,
             }
         )

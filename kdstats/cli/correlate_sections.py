@@ -60,15 +60,17 @@ def across(fmt: str, source: Source, answer: Answer) -> Block:
     rows += _slopes(source, answer)
     lines = []
     if answer.regret.k > 1:
-        lines.append("Panels are never pooled as independent points.")
-        shares = "panels that share a teacher, a data set or schemes are not independent, so a mean over them is less "
-        lines[0] += f" {shares[0].upper()}{shares[1:]}sure than it says."
+        lines.append(
+            "Panels are never pooled as independent points. Panels that share a teacher, a data set or schemes are not "
+            "independent, so a mean over them is less sure than it says."
+        )
     if sum(row["what"].startswith("slope") for row in rows) > 1:
         lines.append(
             f"Slopes may differ by panel and errors may recur with a {source.what}: of the two slope lines the wider "
             "interval is the safer one."
         )
-    return Block("Across panels", _lines_table(fmt, rows), lines)
+    heading = "Across panels" if answer.regret.k > 1 else "Least-squares slope"
+    return Block(heading, _lines_table(fmt, rows), lines)
 
 
 def _slopes(source: Source, answer: Answer) -> Iterator[dict[str, str]]:
@@ -85,7 +87,7 @@ def _slopes(source: Source, answer: Answer) -> Iterator[dict[str, str]]:
         if by in wild:
             more += f", wild bootstrap {p_equals(wild[by].p_value)} {span(wild[by].low, wild[by].high)}"
         yield {
-            "what": f"slope with panel effects, {row['kind'].upper()} by {units}",
+            "what": f"slope{' with panel effects' if row['groups'] > 1 else ''}, {row['kind'].upper()} by {units}",
             "value": f"{digits(row['estimate'])} {span(row['low'], row['high'])}",
             "more": more,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kdstats.errors import CheckError, KdstatsError, MissingError, UsageError
+from kdstats.errors import KdstatsError, MissingError, UsageError
 from kdstats.tables import to_json, write
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Answer:
         groups: The same, seeds of one thing together.
         rows: Numbers as asked by ``--by``.
         notes: What could not be estimated, or is not averaged.
-        refused: Run directories of a folder or pattern that are incomplete or damaged, and why.
+        refused: Run directories of a folder or pattern that are incomplete, damaged or unfit, and why.
     """
 
     runs: list[RunEstimate]
@@ -56,11 +56,12 @@ def compute(request: Request) -> Answer:
     found = find_runs(request.runs)
     runs: list[RunEstimate] = []
     refused: list[tuple[str, str]] = []
+    kinds: set[type[KdstatsError]] = set()
     identities = []
     for one in found:
         try:
             identities.append((one.paths, identify(one.paths)))
-        except MissingError:
+        except KdstatsError:
             continue  # said below, where the run is read
     refuse_twice(identities)
     for number, one in enumerate(found, 1):
@@ -75,14 +76,15 @@ def compute(request: Request) -> Answer:
                     by_epoch=request.by == "epoch",
                 )
             )
-        except (MissingError, CheckError) as error:
+        except KdstatsError as error:
             if one.named:
                 raise
             refused.append((str(one.paths.root), str(error)))
+            kinds.add(type(error))
         if len(found) > 1:
             typer.echo(f"run {number}/{len(found)} {one.paths.root}", err=True)
     if not runs:
-        raise _nothing(refused)
+        raise _nothing(refused, kinds)
     groups = alike(runs)
     confidence = request.confidence
     if request.by == "run":
@@ -94,10 +96,12 @@ def compute(request: Request) -> Answer:
     return Answer(runs, groups, rows, notes, refused)
 
 
-def _nothing(refused: list[tuple[str, str]]) -> KdstatsError:
+def _nothing(refused: list[tuple[str, str]], kinds: set[type[KdstatsError]]) -> KdstatsError:
+    """The error where every run was refused: of their kind where all are of one."""
     said = "; ".join(f"{path}: {why}" for path, why in refused[:3])
     more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
-    return MissingError(f"no run could be read: {said}{more}")
+    kind = next(iter(kinds)) if len(kinds) == 1 else MissingError
+    return kind(f"no run could be read: {said}{more}")
 
 
 def choose_epochs(request: Request, paths: RunPaths) -> list[int]:
@@ -174,7 +178,8 @@ def _document(request: Request, answer: Answer) -> dict[str, Any]:
             "temperature": 1.0,
             "components": request.components,
             "confidence": request.confidence,
-            "over_seeds": "mean over runs of one recipe, Student's t with n − 1 degrees of freedom",
+            "over_seeds": "mean over runs of one recipe, Student's t with n − 1 degrees of freedom; "
+            "T. stddev: geometric mean of the bias-corrected values, t on the log scale",
         },
         "results": [row.to_dict() for row in answer.rows],
         "runs": [_run(run) for run in answer.runs],

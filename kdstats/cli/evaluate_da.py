@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +39,14 @@ def command(
     img_size: int | None = typer.Option(
         None,
         "--img-size",
-        help="Bring every image to this height and width. [default: as they are]",
+        help="Bring every image to this height and width. [default: what the teacher's card says, else as they are]",
         metavar="N",
         show_default=False,
     ),
     classes: str | None = typer.Option(
         None,
-        help="Only these classes: a number (the first), names or indices separated by commas, or @FILE. [default: all]",
+        help="Only these classes: a number (the first), names or indices separated by commas, or @FILE. "
+        "[default: what the teacher's card says, else all]",
         metavar="N|LIST|@FILE",
         show_default=False,
     ),
@@ -85,6 +86,21 @@ def command(
         "--student-arch",
         help="The student's network. [default: what the card beside the weights says]",
         metavar="NAME",
+        show_default=False,
+    ),
+    normalise: str | None = typer.Option(
+        None,
+        help="What the teacher's images are normalised with: imagenet, cifar100 …, none (pixels as fractions of one), "
+        "data, or numbers MEAN/STD such as 0.5,0.5,0.5/0.25,0.25,0.25. [default: what its library or its card says, "
+        "else the data set's own]",
+        metavar="NAME|MEAN/STD",
+        show_default=False,
+    ),
+    student_normalise: str | None = typer.Option(
+        None,
+        "--student-normalise",
+        help="The same for the student. [default: likewise]",
+        metavar="NAME|MEAN/STD",
         show_default=False,
     ),
     protocol: str = typer.Option(
@@ -161,6 +177,8 @@ def command(
         arch=arch,
         student=student,
         student_arch=student_arch,
+        normalise=normalise,
+        student_normalise=student_normalise,
         protocol=protocol,
         tol=tol,
         pools=pools,
@@ -184,14 +202,16 @@ def command(
         from kdstats.cli.evaluate_da_out import check_folder
 
         check_folder(request.out)
-    evaluation = _measure(request)
+    settled = request.settled()
+    evaluation = _measure(settled)
     document = evaluation.to_dict()
+    note = request.data_note(settled)
     written: list[Path] = []
     if request.out is not None:
         from kdstats.cli.evaluate_da_out import write_folder
 
-        written = write_folder(request.out, evaluation, document, request.command(), request.data_note())
-    typer.echo(render(request.fmt, document, request.data_note(), written), nl=False)
+        written = write_folder(request.out, evaluation, document, settled.command(), note)
+    typer.echo(render(request.fmt, document, note, written), nl=False)
     if request.fmt != "table":  # there the table holds nothing but the table
         for line in side_notes(document, written):
             typer.echo(line, err=True)
@@ -202,12 +222,11 @@ def _measure(request: Request) -> Evaluation:
     from kdstats.cli.evaluate_da_progress import progress
     from kdstats.teacher.evaluate import evaluate_da
 
-    dataset = request.found_dataset()
     with progress(request.tol if request.protocol == "efficient" else None) as report:
         return evaluate_da(
             request.scheme,
             all_schemes=request.all_schemes,
-            dataset=dataset,
+            dataset=request.dataset or "digits",
             data_path=request.data,
             img_size=request.img_size,
             classes=request.classes,
@@ -217,6 +236,8 @@ def _measure(request: Request) -> Evaluation:
             arch=request.arch,
             student=request.student,
             student_arch=request.student_arch,
+            normalise=request.normalise,
+            student_normalise=request.student_normalise,
             protocol=request.protocol,
             tol=request.tol,
             pools=request.pools,
@@ -246,6 +267,8 @@ class Request:
     arch: str | None
     student: str | None
     student_arch: str | None
+    normalise: str | None
+    student_normalise: str | None
     protocol: str
     tol: float
     pools: int | None
@@ -272,7 +295,9 @@ class Request:
             raise UsageError(f"--seed must be 0 or more, got {self.seed}")
         for flag, value, needs, other in (
             ("--student-arch", self.student_arch, self.student, "--student FILE"),
+            ("--student-normalise", self.student_normalise, self.student, "--student FILE"),
             ("--arch", self.arch, self.teacher, "--teacher FILE"),
+            ("--normalise", self.normalise, self.teacher, "--teacher FILE"),
         ):
             if value is not None and needs is None:
                 raise UsageError(f"{flag} describes weights that were not named; add {other}")
@@ -291,25 +316,42 @@ class Request:
             return self.dataset
         if self.teacher is None:
             return "digits"
-        from kdstats.teacher.load import card_of, is_file_source
+        from kdstats.teacher.card import TeacherCard
+        from kdstats.teacher.sources import check_source, is_file_source
 
-        named = None
-        if is_file_source(self.teacher):
-            file = Path(self.teacher)
-            if not file.is_file():  # a missing file has its own, better message
-                return "digits"
-            named = card_of(file).get("dataset")
-        if not isinstance(named, str):
+        check_source(self.teacher, self.arch)  # what cannot be had has its own, better message
+        named = TeacherCard.beside(Path(self.teacher)).dataset if is_file_source(self.teacher) else None
+        if named is None:
             raise UsageError(f"{self.teacher} does not say what it was trained on; add --dataset NAME")
         return named
 
-    def data_note(self) -> str:
-        """Why this data set, where the user did not say so."""
-        if self.dataset is not None:
-            return ""
+    def settled(self) -> Request:
+        """The request with the data set, image size and classes that it left to the teacher's card.
+
+        Raises:
+            UsageError: See :meth:`found_dataset`.
+            MissingError: The teacher is missing, or its card cannot be used.
+        """
+        from kdstats.data import Selection, card
+        from kdstats.teacher.sources import check_source, defaults_of
+
+        dataset = card(self.found_dataset()).name
         if self.teacher is None:
+            return replace(self, dataset=dataset)
+        path = None if self.data is None else str(self.data)
+        asked = Selection(dataset, path, self.img_size, self.classes, self.per_class)
+        check_source(self.teacher, self.arch, "teacher", asked)
+        size, classes = defaults_of(self.teacher, dataset)
+        return replace(self, dataset=dataset, img_size=self.img_size or size, classes=self.classes or classes)
+
+    def data_note(self, settled: Request) -> str:
+        """Why these images, where the user did not say so; ``settled`` is what came of the request."""
+        if self.dataset is None and self.teacher is None:
             return "embedded default; name your own with --dataset, --data and --teacher"
-        return "named by the teacher's card"
+        flags = (("--img-size", "img_size"), ("--classes", "classes"))
+        found = [flag for flag, name in flags if getattr(self, name) != getattr(settled, name)]
+        taken = [f"{' and '.join(found)} as on the teacher's card"] if found else []
+        return "; ".join([*(["named by the teacher's card"] if self.dataset is None else []), *taken])
 
     def command(self) -> str:
         """The command line that gives this result again, without --out and --format."""
@@ -317,7 +359,7 @@ class Request:
         for name in self.scheme:
             words += ["--scheme", name]
         pairs = {
-            "--dataset": self.found_dataset(),
+            "--dataset": self.dataset,
             "--data": self.data,
             "--img-size": self.img_size,
             "--classes": self.classes,
@@ -327,6 +369,8 @@ class Request:
             "--arch": self.arch,
             "--student": self.student,
             "--student-arch": self.student_arch,
+            "--normalise": self.normalise,
+            "--student-normalise": self.student_normalise,
             "--protocol": self.protocol,
             "--tol": f"{self.tol:g}" if self.protocol == "efficient" else None,
             "--pools": self.pools,

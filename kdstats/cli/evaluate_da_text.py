@@ -25,6 +25,7 @@ def render(fmt: str, document: Document, data_note: str, written: Sequence[Path]
     head = facts.header(document, data_note)
     width = max(len(name) for name, _ in head)
     lines = [f"{name.ljust(width)}  {text}" for name, text in head]
+    lines += ["", *warned] if (warned := facts.warnings(document)) else []
     lines += ["", *_indented(table(document, fmt)), "", f"  {facts.null_note(document)}", ""]
     lines += [facts.lowest(document), *_more(document)]
     if written:
@@ -37,6 +38,7 @@ def side_notes(document: Document, written: Sequence[Path]) -> list[str]:
     lines = [
         line
         for line in (
+            *facts.warnings(document),
             facts.stopping(document),
             facts.published_per_image(document),
             *document["skipped"].values(),

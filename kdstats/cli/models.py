@@ -36,6 +36,14 @@ def command(
         raise UsageError(
             f"--classes must be 2 or more (a classifier needs at least 2 classes), got {classes}"
         )
+    # One image of the size is made to be counted on.
+    for flag, value, most in (
+        ("--classes", classes, 100_000),
+        ("--img-size", img_size, 1024),
+        ("--channels", channels, 1024),
+    ):
+        if value > most:
+            raise UsageError(f"{flag} must be {most:,} or less, got {value:,}")
     from kdstats import models
     from kdstats.models.measure import measure
     from kdstats.models.registry import family_of

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,16 +49,6 @@ def cache_folder() -> Path:
 def datasets_folder() -> Path:
     """Where the entries lie."""
     return cache_folder() / "datasets"
-
-
-def digest_files(files: Iterable[Path]) -> str:
-    """sha256 over the contents of ``files``, in the order given."""
-    sha = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                sha.update(chunk)
-    return sha.hexdigest()
 
 
 def cached(name: str, key: str, decode: Callable[[], Entry]) -> Entry:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdstats.data.cache import cache_folder
+from kdstats.data.checksums import md5_of
+from kdstats.data.messages import reason
+from kdstats.data.registry import card, names
+from kdstats.data.sources.cifar_python import VARIANTS, files_of
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.offline import refuse
 
 Progress = Callable[[int, int], None]
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
+# What a source that cannot be used raises; the next one is tried.
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class Archive:
         size: Bytes.
         md5: Of the whole, as its users have published it.
         unpacks_to: Folder that unpacking leaves; empty for an archive that is read as it is.
+        holds: Files of that folder without which it is not whole.
     """
 
     file: str
@@ -38,17 +49,26 @@ class Archive:
     size: int
     md5: str
     unpacks_to: str = ""
+    holds: tuple[str, ...] = ()
 
 
-def _cifar(classes: int, size: int, md5: str, folder: str) -> Archive:
+def _cifar(classes: int, size: int, md5: str) -> Archive:
     file = f"cifar-{classes}-python.tar.gz"
     hosts = ("https://www.cs.toronto.edu/~kriz", "https://cave.cs.toronto.edu/kriz")
-    return Archive(file, tuple(f"{host}/{file}" for host in hosts), size, md5, folder)
+    variant = VARIANTS[f"cifar{classes}"]
+    return Archive(
+        file,
+        tuple(f"{host}/{file}" for host in hosts),
+        size,
+        md5,
+        variant.folder,
+        files_of(f"cifar{classes}"),
+    )
 
 
 ARCHIVES = {
-    "cifar10": _cifar(10, 170_498_071, "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py"),
-    "cifar100": _cifar(100, 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85", "cifar-100-python"),
+    "cifar10": _cifar(10, 170_498_071, "c58f30108f718f92721af3b95e74349a"),
+    "cifar100": _cifar(100, 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85"),
     "tiny-imagenet": Archive(
         "tiny-imagenet-200.zip",
         (
@@ -62,8 +82,10 @@ ARCHIVES = {
 
 
 def archive_of(name: str) -> Archive:
-    """The archive of a data set; raises ``UsageError`` for sets that are not downloaded."""
+    """The archive of a data set; raises ``UsageError`` for sets that are not downloaded, with how to get them."""
     if name not in ARCHIVES:
+        if name in names():
+            raise UsageError(f"{name} is not downloaded by kdstats. {card(name).how}")
         raise unknown("data set that can be downloaded", name, ARCHIVES)
     return ARCHIVES[name]
 
@@ -83,24 +105,29 @@ def download(archive: Archive, folder: Path, progress: Progress | None = None) -
 
     Raises:
         UsageError: ``folder`` is a file.
-        MissingError: Downloads are switched off, no source could be reached, the checksum is wrong, or the disk is
-            full.
+        MissingError: Downloads are switched off, no source could be reached, the checksum is wrong, the disk is
+            full, another process downloads to the same place, or something incomplete is in the way.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder to download to")
     target = folder / archive.file
     done = folder / archive.unpacks_to if archive.unpacks_to else target
-    if archive.unpacks_to and done.is_dir():
+    if archive.unpacks_to and _unpacked(done, archive):
         return folder
     if not _whole(target, archive):
-        refuse(archive.file, f"get it from {archive.urls[0]} and put it into {folder.absolute()}")
+        instead = f"get it from {archive.urls[0]} and put it into {folder.absolute()}"
+        refuse(archive.file, f"{_wrong(target, archive)}{instead}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _fetch(archive, target, progress)
+            with _alone(target):
+                if not _whole(target, archive):  # it may have come while another process held the lock
+                    _fetch(archive, target, progress)
         except MissingError:  # is an OSError too
             raise
         except OSError as error:
-            raise MissingError(f"{target} cannot be written: {error.strerror or error}") from None
+            raise MissingError(
+                f"{error.filename or target} cannot be written: {error.strerror or error}"
+            ) from None
     if not archive.unpacks_to:
         return target
     _unpack(target, folder, archive.unpacks_to)
@@ -108,12 +135,48 @@ def download(archive: Archive, folder: Path, progress: Progress | None = None) -
 
 
 def _whole(file: Path, archive: Archive) -> bool:
-    return file.is_file() and file.stat().st_size == archive.size and _md5(file) == archive.md5
+    return file.is_file() and file.stat().st_size == archive.size and md5_of(file) == archive.md5
 
 
-def _md5(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _wrong(target: Path, archive: Archive) -> str:
+    """What is wrong with a file that is there already; empty where there is none."""
+    if not target.is_file():
+        return ""
+    if target.stat().st_size != archive.size:
+        return f"{target} is not the published file: it has {target.stat().st_size} of {archive.size} bytes; "
+    return f"{target} is not the published file: its md5 is {md5_of(target)}, not {archive.md5}; "
+
+
+def _unpacked(folder: Path, archive: Archive) -> bool:
+    """Whether the folder is there and whole; an empty one counts as not there.
+
+    Raises:
+        MissingError: It is there in part: what is in it may be the user's, so it stays as it is.
+    """
+    if not folder.is_dir():
+        return False
+    there = {entry.name for entry in folder.iterdir()}
+    lacking = [name for name in archive.holds if not (folder / name).is_file()]
+    if there and lacking:
+        raise MissingError(
+            f"{folder} is there and lacks {', '.join(lacking)}; move it away or complete it, then try again"
+        )
+    return bool(there)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One process at a time per target; the lock lies in the cache folder, so that nothing is left beside the data."""
+    from filelock import FileLock, Timeout
+
+    key = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:32]
+    lock = cache_folder() / "locks" / f"{key}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise MissingError(f"another process is downloading {target}; wait for it, then try again") from None
 
 
 def _fetch(archive: Archive, target: Path, progress: Progress | None) -> None:
@@ -122,14 +185,14 @@ def _fetch(archive: Archive, target: Path, progress: Progress | None) -> None:
     for url in archive.urls:
         try:
             _continue(url, part, archive.size, progress)
-        except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            failures.append(f"{url}: {reason}")
+        except _BROKEN as error:
+            said = getattr(error, "reason", None)
+            failures.append(f"{url}: {said or reason(error)}")
             continue
         if _whole(part, archive):
             os.replace(part, target)
             return
-        failures.append(f"{url}: not the published file ({part.stat().st_size} bytes, md5 {_md5(part)})")
+        failures.append(f"{url}: not the published file ({part.stat().st_size} bytes, md5 {md5_of(part)})")
         part.unlink()  # a wrong file must not be continued
     raise MissingError(
         f"{archive.file} could not be downloaded ({'; '.join(failures)}); get it elsewhere and put it into "
@@ -139,7 +202,7 @@ def _fetch(archive: Archive, target: Path, progress: Progress | None) -> None:
 
 def _continue(url: str, part: Path, size: int, progress: Progress | None) -> None:
     """Fetches what is missing of ``part``; a server that knows no ranges starts it anew."""
-    have = part.stat().st_size if part.exists() else 0
+    have = _begun(part)
     if have > size:
         part.unlink()
         have = 0
@@ -149,8 +212,8 @@ def _continue(url: str, part: Path, size: int, progress: Progress | None) -> Non
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         if have and answer.status != 206:
             have = 0
-        with part.open("ab" if have else "wb") as stream:
-            while chunk := answer.read(_CHUNK):
+        with open(part, "ab" if have else "wb", opener=_no_link) as stream:
+            while chunk := _next(answer):
                 have += len(chunk)
                 if have > size:
                     raise ValueError(f"more than the {size} bytes that were published")
@@ -159,6 +222,29 @@ def _continue(url: str, part: Path, size: int, progress: Progress | None) -> Non
                     progress(have, size)
     if have < size:
         raise ConnectionError(f"ended after {have} of {size} bytes; the next run goes on from there")
+
+
+def _begun(part: Path) -> int:
+    """Bytes of a download that was interrupted; raises ``MissingError`` for a link or pipe of that name."""
+    try:
+        state = part.lstat()
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISREG(state.st_mode):
+        raise MissingError(f"{part} is in the way: it is no regular file; remove it")
+    return state.st_size
+
+
+def _no_link(file: str, flags: int) -> int:
+    """Opens a file that is to be written, but not what a link of its name leads to."""
+    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _next(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(_CHUNK)
+    except OSError as error:  # not of the disk, as those of writing are
+        raise ConnectionError(reason(error)) from None
 
 
 def _unpack(file: Path, folder: Path, name: str) -> None:

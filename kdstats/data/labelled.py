@@ -42,11 +42,14 @@ class LabelledImages(ABC):
         labels: ``[N]`` int64, class indices.
         sample_id: ``[N]`` int64, a stable id per image (its position in the source). Parts keep the ids of the whole.
         class_names: C names, in the order of the indices.
-        mean: Per-channel mean of the training images, in units of 1/255 grey levels (fractions of one).
+        mean: Per-channel mean of the training images, fractions of one (grey level 255 is 1).
         std: Per-channel standard deviation, likewise. Parts keep the constants of the whole.
         base: Name of the data set's standard augmentation (see :mod:`kdstats.data.standard`).
         digest: sha256 of the source, hexadecimal; that of a part is derived from it and from what was chosen.
         notes: What is unlike the full data set, one sentence each, for people.
+        class_ids: Second names of the classes (WordNet ids where ``class_names`` are words); empty where there are none.
+        stamp: Changes whenever a file is written anew, for what is remembered on one machine about a set whose digest
+            is not of the contents; empty where it is.
     """
 
     name: str
@@ -59,6 +62,8 @@ class LabelledImages(ABC):
     base: str
     digest: str
     notes: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()
+    stamp: str = ""
 
     def __post_init__(self) -> None:
         where = f"{self.name} {self.split}"
@@ -66,6 +71,8 @@ class LabelledImages(ABC):
             raise MissingError(f"{where}: {len(self.labels)} labels, {len(self.sample_id)} sample ids")
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.class_names):
             raise MissingError(f"{where}: a label lies outside 0…{len(self.class_names) - 1}")
+        if self.class_ids and len(self.class_ids) != len(self.class_names):
+            raise MissingError(f"{where}: {len(self.class_ids)} ids of {len(self.class_names)} classes")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise MissingError(f"{where}: {len(self.mean)} means for {self.channels} channels")
 
@@ -149,7 +156,7 @@ class LabelledImages(ABC):
         Labels are renumbered 0…N−1 in the order of the old indices; images keep their order and their ids.
 
         Args:
-            classes: A number N for the first N classes, or names or indices; None for all.
+            classes: A number N for the first N classes, or names, ids or indices; None for all.
             per_class: So many of each class, the same for the same seed whatever the other classes; None for all.
             seed: Of the choice of images, 0 or more.
 
@@ -157,7 +164,7 @@ class LabelledImages(ABC):
             UsageError: Unknown classes, or fewer images than were asked for.
         """
         labels, ids = self._arrays()
-        indices = class_indices(classes, self.class_names)
+        indices = class_indices(classes, self.class_names, self.class_ids)
         chosen = choose(labels, ids, self.class_names, indices, per_class, seed)
         said = []
         if len(indices) < self.classes:
@@ -201,6 +208,7 @@ class LabelledImages(ABC):
             labels=renumbered[labels],
             sample_id=ids,
             class_names=tuple(self.class_names[i] for i in indices),
+            class_ids=tuple(self.class_ids[i] for i in indices if self.class_ids),
             digest=part_digest(self.digest, indices, ids.cpu().numpy()),
             notes=(*self.notes, note),
         )

@@ -6,31 +6,32 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kdstats.data import digits
 from kdstats.data.cache import Entry, cached, cached_facts
+from kdstats.data.class_lists import read_lines
 from kdstats.data.imageset import ImageSet
 from kdstats.data.labelled import LabelledImages
+from kdstats.data.messages import printable
+from kdstats.data.moments import channel_moments
 from kdstats.data.registry import DataCard, card
 from kdstats.data.shelf import entry_name
 from kdstats.data.sources import LAYOUTS, Layout, Opened, Wanted
-from kdstats.data.sources.class_folders import find
+from kdstats.data.sources.class_tree import find
 from kdstats.data.sources.decoding import resize_all
 from kdstats.data.sources.pixels import check_img_size
-from kdstats.data.sources.trees import ARCHIVES, Folder, printable
+from kdstats.data.sources.trees import ARCHIVES, Folder
 from kdstats.data.stream import ImageStream
 from kdstats.data.subsets import resized_digest
 from kdstats.errors import KdstatsError, MissingError, UsageError, unknown
 
 # Part of every key of the cache: raised when the same files would be decoded to something else.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def load(
@@ -156,6 +157,7 @@ def _from_files(found: DataCard, layout: Layout, split: str, path: Path, size: i
         labels=torch.from_numpy(entry.labels),
         sample_id=torch.arange(len(images)),
         class_names=tuple(facts["class_names"]),
+        class_ids=tuple(facts["class_ids"]),
         mean=mean,
         std=std,
         base=_base(found.base, int(images.shape[2]), found.img_size),
@@ -168,7 +170,9 @@ def _streamed(found: DataCard, split: str, path: Path, size: int) -> ImageStream
     """A listed split; the side before the centre cut keeps its proportion to the card's image size."""
     tree = Folder(path)
     only = None if found.class_list is None else _class_list(found, path)
-    wanted = Wanted(found.name, split, None if only else found.classes, how=found.how, only=only)
+    wanted = Wanted(
+        found.name, split, None if only else found.classes, how=found.how, only=only, ordered=True
+    )
     listing = find(tree, wanted)
     usual, shorter = found.img_size or size, found.shorter or size
     return ImageStream.of(
@@ -181,7 +185,6 @@ def _streamed(found: DataCard, split: str, path: Path, size: int) -> ImageStream
         base=found.base or "none",
         size=size,
         shorter=round(size * shorter / usual),
-        notes=listing.notes,
     )
 
 
@@ -192,24 +195,24 @@ def _class_list(found: DataCard, path: Path) -> tuple[str, ...] | None:
         MissingError: No list and other classes than wanted, or a list of another length or with a repeated name.
     """
     file = path / str(found.class_list)
-    if not file.is_file():
-        there = Folder(path / "train").folders("")
+    there = Folder(path / "train").folders("")
+    if not file.exists():
         if len(there) == found.classes:
             return None
         raise MissingError(
             f"{printable(file)} is missing and {printable(path / 'train')} holds {len(there)} class folders; "
             f"{found.how}"
         )
-    try:
-        words = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise MissingError(f"{printable(file)} is not a list of class folders in UTF-8") from None
-    if len(words) != found.classes or len(set(words)) != len(words):
+    known = frozenset(there)
+    read = [(line, line.reading(known)) for line in read_lines(file)]
+    # What is no folder stays as it stands, so that it is named when it is looked for.
+    named = [reading or line.named for line, reading in read if reading or line.named]
+    if len(named) != found.classes or len(set(named)) != len(named):
         raise MissingError(
-            f"{printable(file)} names {len(set(words))} different classes in {len(words)} lines; {found.name} has "
+            f"{printable(file)} names {len(set(named))} different classes in {len(named)} lines; {found.name} has "
             f"{found.classes}"
         )
-    return tuple(words)
+    return tuple(named)
 
 
 def _wanted(found: DataCard, split: str, size: int | None, constants: _Constants | None) -> Wanted:
@@ -224,6 +227,7 @@ def _wanted(found: DataCard, split: str, size: int | None, constants: _Constants
         why_native=why,
         resize=size,
         how=found.how,
+        ordered=found.classes is not None,
     )
 
 
@@ -236,6 +240,7 @@ def _decoded(opened: Opened, found: DataCard, split: str, size: int | None) -> E
     content = opened.read()
     facts: dict[str, Any] = {
         "class_names": content.class_names,
+        "class_ids": content.class_ids,
         "digest": content.digest,
         "notes": list(content.notes),
         "img_size": int(content.images.shape[2]),
@@ -248,33 +253,6 @@ def _decoded(opened: Opened, found: DataCard, split: str, size: int | None) -> E
     if found.mean is None and split == "train":
         facts["mean"], facts["std"] = channel_moments(content.images)
     return Entry(content.images, content.labels, facts)
-
-
-def channel_moments(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over all pixels, in fractions of one.
-
-    Counted, not summed: 256 whole numbers per channel hold everything, and the float64 results are exact to rounding.
-
-    Args:
-        images: ``[N, channels, H, W]``.
-
-    Raises:
-        MissingError: A channel has the same value everywhere, so that it cannot be normalised.
-    """
-    values = np.arange(256) / 255.0
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), 4096):  # bincount widens what it is given to eight bytes
-            counts += np.bincount(images[start : start + 4096, channel].ravel(), minlength=256)
-        share = counts / counts.sum()
-        mean = float(share @ values)
-        deviation = float(np.sqrt(share @ (values - mean) ** 2))
-        if np.count_nonzero(counts) == 1:
-            raise MissingError(f"channel {channel} has the same value in all training images")
-        means.append(mean)
-        deviations.append(deviation)
-    return means, deviations
 
 
 def _training_constants(found: DataCard, layout: Layout, path: Path, size: int | None) -> _Constants:
@@ -290,24 +268,16 @@ def _training_constants(found: DataCard, layout: Layout, path: Path, size: int |
 
 def _base(named: str | None, size: int, usual: int | None) -> str:
     """The card's standard augmentation; at another size than the card's, crops of an eighth, the field's rule."""
-    crop = f"crop{size // 8}+flip" if size >= 8 else "flip"
-    if named is None:
-        return crop
-    if size == usual:
+    if named is not None and size == usual:
         return named
-    return (
-        re.sub(r"crop[0-9]+", f"crop{size // 8}", named)
-        if size >= 8
-        else "flip"
-        if "flip" in named
-        else "none"
-    )
+    form = named or "crop4+flip"
+    if size >= 8:
+        return re.sub(r"crop[0-9]+", f"crop{size // 8}", form)
+    return "flip" if "flip" in form else "none"
 
 
 def _resized(images: ImageSet, size: int | None) -> ImageSet:
     """An embedded set at another size."""
-    from dataclasses import replace
-
     if size is None or size == images.img_size:
         return images
     pixels = resize_all(images.images.numpy(), size)

@@ -39,8 +39,8 @@ class Selection:
         dataset: Registry name.
         path: Folder or archive with its files; None for embedded sets and below ``KDSTATS_DATA``.
         img_size: Height and width to bring every image to; None leaves them.
-        classes: ``"20"`` for the first twenty, ``"cat,dog"`` or ``"@FILE"`` for these; None for all. They hold for
-            every split.
+        classes: ``"20"`` for the first twenty, ``"cat,dog"`` or ``"@FILE"`` for these (see
+            :func:`~kdstats.data.subsets.parse_classes`); None for all. They hold for every split.
         per_class: So many training images of each class; None for all. The test images stay all.
         val_split: Share of every class of the training images that is held out for choosing the best epoch; None
             holds out none.
@@ -54,8 +54,9 @@ class Selection:
     val_split: float | None = None
 
     def splits(self) -> Splits:
-        """All of them. Raises as :meth:`train`."""
-        return Splits(self.train(), self.test(), self.validation())
+        """All of them, the training images read and divided once. Raises as :meth:`train`."""
+        train, held = self._divided()
+        return Splits(train, self.test(), held)
 
     def train(self) -> LabelledImages:
         """The training images, without those held out.
@@ -64,16 +65,23 @@ class Selection:
             UsageError: Unknown classes, too few images, a share outside of (0, 1).
             MissingError: See :func:`kdstats.data.load`.
         """
-        images = self._whole("train")
-        return images if self.val_split is None else images.divide(self.val_split)[1]
+        return self._divided()[0]
 
     def validation(self) -> LabelledImages | None:
         """The training images held out; None without ``val_split``. Raises as :meth:`train`."""
-        return None if self.val_split is None else self._whole("train").divide(self.val_split)[0]
+        return None if self.val_split is None else self._divided()[1]
 
     def test(self) -> LabelledImages:
         """The test images. Raises as :meth:`train`."""
         return self._whole("test")
+
+    def _divided(self) -> tuple[LabelledImages, LabelledImages | None]:
+        """The training images and those of them that are held out."""
+        images = self._whole("train")
+        if self.val_split is None:
+            return images, None
+        held, rest = images.divide(self.val_split)
+        return rest, held
 
     def _whole(self, split: str) -> LabelledImages:
         images = load(self.dataset, split, self.path, self.img_size)

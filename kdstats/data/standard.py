@@ -71,15 +71,19 @@ class StandardAugmentation:
                 f"standard augmentation {self.name} cuts boxes out of the images as they lie on disk; these are held "
                 f"at {images.shape[3]}x{images.shape[2]}: use cropN+flip, or a streamed data set"
             )
+        return self.after_box(images, sample_id, seed, epoch)
+
+    def after_box(self, images: Tensor, sample_id: Tensor, seed: int, epoch: int) -> Tensor:
+        """What remains when :meth:`box` has been cut: padding, crop and flip, as in :meth:`apply`.
+
+        Raises:
+            UsageError: The padding is more than half the image size.
+        """
         if 2 * self.padding > min(images.shape[2:]):
             raise UsageError(
                 f"standard augmentation {self.name} pads {self.padding} pixels around images of "
                 f"{images.shape[3]}x{images.shape[2]}; at most half the image size makes sense"
             )
-        return self.after_box(images, sample_id, seed, epoch)
-
-    def after_box(self, images: Tensor, sample_id: Tensor, seed: int, epoch: int) -> Tensor:
-        """What remains when :meth:`box` has been cut: padding, crop and flip, as in :meth:`apply`."""
         u = uniforms("sample", sample_id, 3, generator(seed, "base", epoch))
         out = images
         if self.padding:

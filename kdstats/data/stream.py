@@ -14,17 +14,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdstats.data.labelled import Batch, LabelledImages
+from kdstats.data.messages import reason
 from kdstats.data.sources.decoding import threads
 from kdstats.data.sources.labelled_files import Listing
 from kdstats.data.sources.pixels import Geometry, decoded, pixels_of, resized
 from kdstats.data.sources.trees import Folder
 from kdstats.data.standard import Box, StandardAugmentation
+from kdstats.data.subsets import streamed_digest
 from kdstats.errors import MissingError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MOST_WORKERS = 8
+# Starting processes takes longer than reading so few.
+_FEW_BATCHES, _FEW_IMAGES = 2, 64
+_KNOWN_BY = "identified by names and sizes of its files"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +55,26 @@ class ImageStream(LabelledImages):
     workers: int = 0
 
     @classmethod
-    def of(cls, tree: Folder, listing: Listing, workers: int | None = None, **fields: Any) -> ImageStream:
+    def of(
+        cls,
+        tree: Folder,
+        listing: Listing,
+        workers: int | None = None,
+        *,
+        size: int,
+        shorter: int,
+        **fields: Any,
+    ) -> ImageStream:
         """The listed files; ``fields`` are those of the class that a listing does not decide.
 
-        The digest is of names, labels and file sizes: hashing the contents would take as long as an epoch.
+        The digest is of names, labels, file sizes and the two sides of the images: hashing the contents would take as
+        long as an epoch. The times at which the files were written make the stamp.
         """
-        sha = hashlib.sha256(b"names, labels and sizes\n")
+        sha, stamp = hashlib.sha256(b"names, labels and sizes\n"), hashlib.sha256()
         for item in listing.items:
-            sha.update(f"{item.name}\0{item.label}\0{tree.size(item.file)}\n".encode())
+            length, written = tree.state(item.file)
+            sha.update(f"{item.name}\0{item.label}\0{length}\n".encode())
+            stamp.update(f"{written}\n".encode())
         most = min(threads(), _MOST_WORKERS) if workers is None else workers
         return cls(
             tree=tree,
@@ -65,7 +82,12 @@ class ImageStream(LabelledImages):
             labels=torch.tensor([item.label for item in listing.items]),
             sample_id=torch.arange(len(listing.items)),
             class_names=listing.class_names,
-            digest=sha.hexdigest(),
+            class_ids=listing.class_ids,
+            size=size,
+            shorter=shorter,
+            digest=streamed_digest(sha.hexdigest(), size, shorter),
+            stamp=stamp.hexdigest(),
+            notes=(*listing.notes, _KNOWN_BY),
             workers=most,
             **fields,
         )
@@ -91,14 +113,17 @@ class ImageStream(LabelledImages):
         seed: int = 0,
         epoch: int = 0,
     ) -> Iterator[Batch]:
-        """See :meth:`LabelledImages.batches`; the next batches are read while one is worked on."""
+        """See :meth:`LabelledImages.batches`; the next batches are read while one is worked on.
+
+        The reading processes live as long as the iterator: one set of them per epoch, none for a handful of images.
+        """
         boxes = base if base is not None and base.resized else None
         # A list: the loader asks for positions ahead of what it has given, from a generator that others share.
         wanted = [at.cpu() for at in positions]
         loader: DataLoader[Any] = DataLoader(
             _Files(self, boxes, seed, epoch),
             batch_sampler=_Positions(wanted),
-            num_workers=self.workers,
+            num_workers=self._workers_for(wanted),
             collate_fn=_joined,
             pin_memory=self.device.type == "cuda",
         )
@@ -111,6 +136,10 @@ class ImageStream(LabelledImages):
             if base is not None:
                 images = base.after_box(images, ids, seed, epoch)
             yield Batch(images, labels, ids)
+
+    def _workers_for(self, wanted: list[Tensor]) -> int:
+        few = len(wanted) <= _FEW_BATCHES or sum(map(len, wanted)) < _FEW_IMAGES
+        return 0 if few else min(self.workers, len(wanted))
 
     def _chosen(self, at: Tensor) -> dict[str, Any]:
         return {"files": self.files[at.cpu().numpy()]}
@@ -160,6 +189,8 @@ class _Files(Dataset[Any]):
             return decoded(self._tree.read(file), where, Geometry(), finish)
         except MissingError as error:
             return str(error)
+        except Exception as error:
+            return f"{where}: {type(error).__name__}: {reason(error)}"
 
 
 def _cut(image: Image, box: Box, size: int) -> NDArray[np.uint8]:

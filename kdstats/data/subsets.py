@@ -15,51 +15,45 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.errors import MissingError, UsageError, unknown
+from kdstats.data.class_lists import Line, read_lines
+from kdstats.data.messages import shortened
+from kdstats.draws.splitmix import FIRST, SECOND, finalise
+from kdstats.errors import UsageError, unknown
 
-Classes = int | Sequence[int | str]
+Classes = int | Sequence[int | str | Line]
+# No number of a class has more; Python refuses to read some thousands, and nobody would want to see them in a message.
+_MOST_DIGITS = 9
 _TAKE, _SPLIT = 0x74616B65, 0x73706C69
 
 
 def parse_classes(text: str) -> Classes:
     """What a command line or a study file says.
 
-    ``20`` for the first twenty; ``cat,dog`` or ``3,7`` for these; ``@FILE`` for those named in a file, one a line
-    (what follows the first word of a line is a comment).
+    ``20`` for the first twenty; ``cat,dog`` or ``3,7`` for these; ``@FILE`` for those of a file, one a line (see
+    :class:`~kdstats.data.class_lists.Line`).
 
     Raises:
-        UsageError: An empty name between commas.
-        MissingError: No such file, or no names in it.
+        UsageError: An empty name between commas, or a number of too many digits.
+        MissingError: See :func:`~kdstats.data.class_lists.read_lines`.
     """
     if text.startswith("@"):
-        return _listed(Path(text[1:]))
+        return read_lines(Path(text[1:]))
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and parts[0].isdecimal():
-        return int(parts[0])
+        return _number(parts[0])
     if not all(parts):
-        raise UsageError(f"classes are a number or names separated by commas, not {text!r}")
+        raise UsageError(f"classes are a number or names separated by commas, not {shortened(repr(text))}")
     return parts
 
 
-def _listed(file: Path) -> list[int | str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise MissingError(f"the list of classes {file} cannot be read: {said}") from None
-    names: list[int | str] = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise MissingError(f"the list of classes {file} is empty")
-    return names
-
-
-def class_indices(classes: Classes | None, names: Sequence[str]) -> list[int]:
+def class_indices(classes: Classes | None, names: Sequence[str], class_ids: Sequence[str] = ()) -> list[int]:
     """Indices into ``names``, ascending.
 
     Args:
-        classes: A number N for the first N; names or indices; None for all. A decimal text that is no name is
-            an index.
+        classes: A number N for the first N; names, ids, indices or lines of a list; None for all. A decimal text that
+            is neither name nor id is an index.
         names: All class names.
+        class_ids: Their second names, in the same order; empty where there are none. A name counts before an id.
 
     Raises:
         UsageError: More classes than there are, none, an unknown one, or one twice.
@@ -72,22 +66,43 @@ def class_indices(classes: Classes | None, names: Sequence[str]) -> list[int]:
         if not 1 <= classes <= len(names):
             raise UsageError(f"{classes} classes were asked for; there are {len(names)}")
         return list(range(int(classes)))
-    found = [_index(one, names) for one in classes]
+    known: dict[str, int] = {}
+    for index, name in [*enumerate(names), *enumerate(class_ids)]:
+        known.setdefault(name, index)
+    found: set[int] = set()
+    for one in classes:
+        if isinstance(one, Line) and not one.named and one.text not in known:
+            continue  # a remark
+        index = _of_line(one, known, names) if isinstance(one, Line) else _index(one, known, names)
+        if index in found:
+            raise UsageError(f"class {names[index]!r} is named twice")
+        found.add(index)
     if not found:
         raise UsageError("an empty list of classes; leave it out for all of them")
-    for index in found:
-        if found.count(index) > 1:
-            raise UsageError(f"class {names[index]!r} is named twice")
     return sorted(found)
 
 
-def _index(one: int | str, names: Sequence[str]) -> int:
+def _number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise UsageError(f"a number of classes has up to {_MOST_DIGITS} digits, not {len(digits)}")
+    return int(digits)
+
+
+def _of_line(line: Line, known: dict[str, int], names: Sequence[str]) -> int:
+    meant = line.reading(known)
+    try:
+        return _index(line.named if meant is None else meant, known, names)
+    except UsageError as error:
+        raise UsageError(f"{line.where}: {error}") from None
+
+
+def _index(one: int | str, known: dict[str, int], names: Sequence[str]) -> int:
     if isinstance(one, str):
-        if one in names:
-            return names.index(one)
+        if one in known:
+            return known[one]
         if not one.isdecimal():
-            raise unknown("class", one, names)
-        one = int(one)
+            raise unknown("class", shortened(one), names)
+        one = _number(one)
     try:
         index = operator.index(one)
     except TypeError:
@@ -158,6 +173,11 @@ def resized_digest(digest: str, img_size: int) -> str:
     return hashlib.sha256(json.dumps(["resized", digest, img_size]).encode()).hexdigest()
 
 
+def streamed_digest(digest: str, img_size: int, shorter: int) -> str:
+    """sha256 that names the streamed files of ``digest`` at one size: what is cut out of them is part of the data."""
+    return hashlib.sha256(json.dumps(["streamed", digest, img_size, shorter]).encode()).hexdigest()
+
+
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 63:
         raise UsageError(f"a seed is a whole number, 0 or more, not {seed!r}")
@@ -166,16 +186,10 @@ def _check_seed(seed: int) -> None:
 def _by_rank(ids: NDArray[np.int64], seed: int, purpose: int) -> NDArray[np.int64]:
     """Positions of ``ids`` in the order of their ranks.
 
-    The splitmix64 finaliser (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") over seed,
-    purpose and id: numpy's own streams may change between its versions, a choice of images must not.
+    The splitmix64 finaliser (:mod:`kdstats.draws.splitmix`) over seed, purpose and id: numpy's own streams may change
+    between its versions, a choice of images must not.
     """
     with np.errstate(over="ignore"):
-        key = _mix(np.array([seed], dtype=np.uint64) + np.uint64(purpose) * np.uint64(0x9E3779B97F4A7C15))
-        ranks = _mix(ids.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03) + key)
+        key = finalise(np.array([seed], dtype=np.uint64) + np.uint64(purpose) * FIRST)
+        ranks = finalise(ids.astype(np.uint64) * SECOND + key)
     return np.lexsort((ids, ranks))
-
-
-def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

@@ -10,8 +10,9 @@ import hashlib
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from kdstats.draws.splitmix import FIRST, SECOND, finalise
 
 _MASK = (1 << 63) - 1
 
@@ -40,8 +41,8 @@ def epoch_order(seed: int, epoch: int, n: int) -> Tensor:
 def sample_uniforms(key: int, sample_id: Tensor, count: int) -> Tensor:
     """Uniform numbers in [0, 1) that depend on ``(key, sample_id, column)`` only.
 
-    A counter-based generator: the splitmix64 finaliser (Steele, Lea & Flood 2014, "Fast splittable
-    pseudorandom number generators") over the three coordinates, 53 bits used.
+    A counter-based generator: the splitmix64 finaliser (:mod:`kdstats.draws.splitmix`) over the three coordinates,
+    53 bits used.
 
     Args:
         key: Any 63-bit integer, drawn from the generator that the caller gave.
@@ -54,15 +55,9 @@ def sample_uniforms(key: int, sample_id: Tensor, count: int) -> Tensor:
     ids = sample_id.detach().cpu().numpy().astype(np.uint64)
     columns = np.arange(count, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        mixed = _finalise(ids + np.uint64(key) * np.uint64(0x9E3779B97F4A7C15))
-        words = _finalise(mixed[:, None] + (columns + np.uint64(1)) * np.uint64(0xD1B54A32D192ED03))
+        mixed = finalise(ids + np.uint64(key) * FIRST)
+        words = finalise(mixed[:, None] + (columns + np.uint64(1)) * SECOND)
     return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-
-
-def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def uniforms(draws: str, sample_id: Tensor, count: int, gen: torch.Generator) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kdstats.errors import UsageError
+from kdstats.errors import CheckError, UsageError
+from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.intervals import check_confidence
 from kdstats.estimators.tstddev import LEAST_POOLS, as_array, check_probabilities, from_pools
 
@@ -17,7 +18,7 @@ class Convergence:
     """Value and interval after the first k pools; neighbouring points share pools and are not independent.
 
     Attributes:
-        pools: Numbers of pools, ascending, the last one all of them.
+        pools: Numbers of pools, ascending, the last one all of them; those whose pools do not vary yet are left out.
         values: T. stddev of that many pools.
         lows: Lower ends.
         highs: Upper ends.
@@ -47,7 +48,7 @@ def convergence(mean_probs: Any, *, points: int = 24, confidence: float = 0.95) 
 
     Raises:
         UsageError: Not a ``[K, C]`` array, fewer than 5 pools or fewer than 2 points.
-        CheckError: NaN, infinity, rows that are no probability vectors, or nothing varies.
+        CheckError: NaN, infinity, rows that are no probability vectors, or nothing varies in all of them.
 
     >>> import numpy as np
     >>> curve = convergence(np.random.default_rng(0).multinomial(320, np.full(10, 0.1), size=400) / 320)
@@ -61,9 +62,17 @@ def convergence(mean_probs: Any, *, points: int = 24, confidence: float = 0.95) 
     if len(pools) < LEAST_POOLS:
         raise UsageError(f"T. stddev needs at least {LEAST_POOLS} pools, not {len(pools)}")
     at = np.unique(np.geomspace(LEAST_POOLS, len(pools), points).round().astype(int)).tolist()
-    found = [from_pools(pools[:k]).estimate(confidence, "", "") for k in at]
+    last = from_pools(pools).estimate(confidence, "", "")
+    curve: dict[int, Estimate] = {}
+    for k in at[:-1]:
+        try:
+            curve[k] = from_pools(pools[:k]).estimate(confidence, "", "")
+        except CheckError:  # the first k are equal, or all but one of them
+            continue
+    curve[at[-1]] = last
+    found = list(curve.values())
     return Convergence(
-        tuple(at),
+        tuple(curve),
         tuple(e.value for e in found),
         tuple(e.low for e in found),
         tuple(e.high for e in found),

@@ -15,6 +15,20 @@ import numpy as np
 from kdstats.errors import UsageError
 
 
+def few_pools(per_epoch: float) -> str:
+    """Why the interval from so many pools an epoch may be too short; empty where epochs hold enough of them.
+
+    The pools of an epoch share out its images, so few of them depend on each other (benchmarks/coverage.py:
+    2 pools an epoch cover 0.82–0.89, 4 or 5 0.93–0.94, 10 0.94–0.95).
+    """
+    if per_epoch >= 5:
+        return ""
+    return (
+        f"an epoch holds only {per_epoch:.1f} pools, which depend on each other: intervals like this one were "
+        "too short in simulation (0.82 to 0.94 instead of 0.95)"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PoolLayout:
     """What the expected variance over the pools of a protocol is made of.
@@ -66,18 +80,8 @@ class PoolLayout:
         )
 
     def doubt(self, batches_per_pool: int) -> str:
-        """Why the interval from the protocol's own pools may be too short; empty where epochs hold enough of them.
-
-        The pools of an epoch share out its images, so few of them depend on each other (benchmarks/coverage.py:
-        2 pools an epoch cover 0.82–0.89, 4 or 5 0.93–0.94, 10 0.94–0.95).
-        """
-        per_epoch = self.images / (self.batch_size * batches_per_pool)
-        if per_epoch >= 5:
-            return ""
-        return (
-            f"an epoch holds only {per_epoch:.1f} pools, which depend on each other: intervals like this one were "
-            "too short in simulation (0.82 to 0.94 instead of 0.95)"
-        )
+        """Why the interval from the protocol's own pools may be too short; see :func:`few_pools`."""
+        return few_pools(self.images / (self.batch_size * batches_per_pool))
 
     def in_units_of(self, batches: int) -> PoolLayout:
         """The same pools, with ``batches`` consecutive batches taken as one unit."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.errors import CheckError
+from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.intervals import Jackknife, t_quantile
 
@@ -90,6 +90,17 @@ class LogValue:
             f"a few of the {j} units carry much of the spread of some classes: intervals like this one were "
             "often too short in simulation; take more units"
         )
+
+
+def centre_of(found: Estimate) -> float:
+    """The :attr:`LogValue.centre` of a number from :meth:`LogValue.estimate`: the middle of its interval's logarithms.
+
+    Raises:
+        UsageError: The interval is none on the log scale.
+    """
+    if not 0 < found.low <= found.high < math.inf:
+        raise UsageError(f"[{found.low}, {found.high}] is no interval of a positive number")
+    return (math.log(found.low) + math.log(found.high)) / 2
 
 
 def log_jackknife(value: float, left: Array, units: str) -> Jackknife:

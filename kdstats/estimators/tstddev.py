@@ -25,6 +25,7 @@ from kdstats.estimators.log_value import LogValue, log_jackknife
 
 Array = NDArray[np.float64]
 LEAST_POOLS = 5
+ROOT_NOTE = "the square root biases the value"
 METHOD = "mean over classes of the sd over pools; delete-one-pool jackknife of the logarithm, t"
 
 
@@ -121,7 +122,7 @@ def t_stddev(mean_probs: Any, *, confidence: float = 0.95, definition: str = "")
     estimate = found.estimate(confidence, METHOD, definition)
     if not estimate.low <= found.value <= estimate.high:
         bias = found.value / math.exp(found.centre) - 1
-        notes = (f"with {k} pools the square root biases the value by {bias:+.1%}",)
+        notes = (f"with {k} pools {ROOT_NOTE} by {bias:+.1%}",)
     return replace(estimate, notes=notes + estimate.notes)
 
 

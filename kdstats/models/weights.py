@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,15 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     files are read with ``weights_only=True``; there is no switch that turns this off.
 
     Raises:
-        MissingError: No such file, not a weights file, damaged, or a file that needs code to unpickle.
+        MissingError: No such file, not a weights file, damaged, larger unpacked than on disk, a file that needs code to
+            unpickle, or tensors that are not plain numbers in memory (sparse, quantised, on the meta device).
     """
     file = Path(path)
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except (OSError, ValueError) as error:  # no possible name of a file
+        raise MissingError(f"no weights file at {str(file)[:200]}: {error}") from None
+    if not there:
         raise MissingError(f"no weights file at {file.absolute()}")
     raw: Any = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     for key in _WRAPPERS:
@@ -42,7 +48,23 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             break
     if not isinstance(raw, Mapping) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
         raise MissingError(f"{file} holds no state dict (a mapping of names to tensors)")
+    for key, value in raw.items():
+        if (kind := _strange(value)) is not None:
+            raise MissingError(
+                f"{file}: {key} is a {kind} tensor; save plain tensors (value.to_dense(), dequantize())"
+            )
     return plain(raw)
+
+
+def _strange(value: Tensor) -> str | None:
+    """In what way a tensor is not plain numbers in memory; None where it is."""
+    if value.is_quantized:
+        return "quantised"
+    if value.is_nested:
+        return "nested"
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.").replace("_", " ")
+    return None if value.device.type == "cpu" else value.device.type
 
 
 def _read_safetensors(file: Path) -> Any:
@@ -55,7 +77,31 @@ def _read_safetensors(file: Path) -> Any:
         raise MissingError(f"{file} is not a readable safetensors file: {error}") from None
 
 
+def _check_archive(file: Path) -> None:
+    """Refuses an archive that would unpack to more than itself: PyTorch stores its members as they are.
+
+    Raises:
+        MissingError: A compressed member, members that overlap, or a damaged directory.
+    """
+    with file.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise MissingError(f"{file} is not a PyTorch weights file, or is damaged: {error}") from None
+    packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
+    total, size = sum(m.file_size for m in members), file.stat().st_size
+    if packed or total > size:
+        what = f"{packed[0]} is compressed" if packed else f"{total:,} bytes in a file of {size:,}"
+        raise MissingError(
+            f"{file} was not written by PyTorch and was refused: {what}; PyTorch compresses nothing"
+        )
+
+
 def _read_torch(file: Path) -> Any:
+    _check_archive(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -86,17 +132,45 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises:
         MissingError: See :func:`read_state_dict`; also when names or shapes do not fit, saying which, and which
-            network they would fit; and when a weight is not finite. Then nothing has been loaded.
+            network they would fit; when a weight is of a kind of number that the network's is not (integers, 8-bit
+            floats, complex numbers for floats); and when one is not finite in the network's precision. Then nothing
+            has been loaded.
     """
     given = read_state_dict(path)
     wanted = model.state_dict()
     wrong = misfit(shapes_of(given), shapes_of(wanted))
     if wrong:
         raise MissingError(f"{Path(path)} does not fit the network: {wrong}. {_hint(given, wanted)}")
-    bad = [k for k, v in given.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
+    foreign = [k for k, v in given.items() if v.dtype not in _alike(wanted[k].dtype)]
+    if foreign:
+        kinds = [f"{k} ({_name(given[k].dtype)} for {_name(wanted[k].dtype)})" for k in foreign]
+        raise MissingError(f"{Path(path)} holds another kind of numbers than the network in {some(kinds)}")
+    cast = {k: v.to(wanted[k].dtype) for k, v in given.items()}
+    bad = [
+        k if _is_bad(given[k]) else f"{k} ({_name(given[k].dtype)}, too large for {_name(v.dtype)})"
+        for k, v in cast.items()
+        if v.is_floating_point() and _is_bad(v)
+    ]
     if bad:
         raise MissingError(f"{Path(path)} holds NaN or infinite weights in {some(bad)}")
-    model.load_state_dict({k: given.get(k, wanted[k]) for k in wanted}, strict=True)
+    model.load_state_dict({k: cast.get(k, wanted[k]) for k in wanted}, strict=True)
+
+
+_FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_WHOLE = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+
+
+def _alike(wanted: torch.dtype) -> frozenset[torch.dtype]:
+    """The kinds of numbers that can stand for one: floats for floats, whole for whole, else the same."""
+    return next((kinds for kinds in (_FLOATS, _WHOLE) if wanted in kinds), frozenset({wanted}))
+
+
+def _is_bad(value: Tensor) -> bool:
+    return not bool(torch.isfinite(value).all())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _hint(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

@@ -66,6 +66,7 @@ def render(
         level=f"{100 * best['confidence']:g} %",
         reason=facts.reason(document),
         stopping=facts.stopping(document),
+        warnings=facts.warnings(document),
         worth=worth,
         header=facts.header(document, data_note),
         plots=_plots(document, order, convergence),

@@ -87,15 +87,27 @@ def header(document: Document, data_note: str = "") -> list[tuple[str, str]]:
     lines = [("teacher", " · ".join(who))]
     if document["student"] is not None:
         student = document["student"]
-        lines.append(("student", f"{student['name']} · sha256 {student['sha256'][:8]}…"))
+        other = "" if _given(student) == _given(teacher) else f" · given {_given(student)}"
+        lines.append(("student", f"{student['name']} · sha256 {student['sha256'][:8]}…{other}"))
     base = "no standard augmentation" if what["base"] == "none" else f"standard augmentation {what['base']}"
     known = f"{data['name']} {data['split']} · {data['n']:,} images · {data['classes']} classes · {base}"
-    lines.append(("data", known))
+    lines.append(("data", f"{known} · {_given(teacher)}" if _given(teacher) else known))
     if data_note:
         lines.append(("", f"({data_note})"))
     lines.append(("measure", measure(document)))
     lines.append(("protocol", protocol(document)))
     return lines
+
+
+def _given(network: Mapping[str, Any]) -> str:
+    """What a network's images are normalised with; empty in documents that do not say."""
+    mean, std = (" ".join(f"{v:.3g}" for v in network.get(key, [])) for key in ("mean", "std"))
+    return f"mean {mean}, std {std}" if mean and std else ""
+
+
+def warnings(document: Document) -> list[str]:
+    """What must be known of the networks before the values are believed, a sentence each, with its name."""
+    return [f"Warning ({note['name']}): {note['text']}." for note in document.get("warnings", [])]
 
 
 def pool_inputs(document: Document) -> int:

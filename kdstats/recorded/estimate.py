@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.errors import CheckError, UsageError
+from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.estimators.comoments import Comoments, within
 from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, wang2022_v3
 from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.identity import VarianceComponents, components_of
 from kdstats.estimators.published import V3_ENTRIES, V3_OBSERVATIONS, v3_sets
-from kdstats.recorded.find import RunIdentity, identify
+from kdstats.recorded.find import RunIdentity, check_done, identify
 from kdstats.recorded.images import ImageTable
 from kdstats.recorded.pools import pool_estimates
 from kdstats.recorded.steps import Chunk, full_steps
+from kdstats.records.arrow import open_part
 from kdstats.records.paths import RunPaths
-from kdstats.records.writer import read_done
 
 COLUMNS = ("sample_id", "ts_ce", "t_entropy")
+ROUNDING = 1e-3
+"""Nats by which half-precision losses of sure predictions may lie below 0, which they never do exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class RunEstimate:
         epochs: Epochs used for what the student takes part in.
         whole: Over these epochs.
         by_epoch: Epoch → the same of it alone; empty where it was not asked for.
-        t_stddev: Of the logged pools of all recorded epochs; None with fewer than 5 pools.
+        t_stddev: Of the logged pools of all recorded epochs; None with fewer than 5 pools, or where none varies.
         cov1: ``check_ce_var_v2``'s mean of cov1 over steps.
         wang2022_v3: ``check_ce_var_v3`` on sets of 6,400 values, short steps dropped; None with fewer than 5 sets.
         wang2022_v3_teacher: The same of the teacher's entropy (published as "Cov_approx").
@@ -110,7 +113,8 @@ def estimate_run(
 
     Raises:
         MissingError: The run is absent, incomplete, damaged or foreign, or did not record these epochs.
-        CheckError: NaN or infinity in the losses, or rows of a step that do not stand together.
+        CheckError: NaN, infinity or negative numbers in the losses, negative ids, or rows of a step that do not stand
+            together.
     """
     run = identify(paths)
     reading = read_samples(paths, epochs, components=components)
@@ -119,8 +123,8 @@ def estimate_run(
     whole = reading.measured(epochs, method, confidence, notes)
     definition = f"draws={run.draws}" if run.draws else ""
     pools = pool_estimates(paths, definition=definition, confidence=confidence)
-    if pools.t_stddev is None:
-        notes.append(f"{pools.steps} steps make fewer than 5 pools: no T. stddev")
+    if pools.why:
+        notes.append(pools.why)
     v3 = [_v3(reading.first[name], notes if name == "ts_ce" else []) for name in ("ts_ce", "t_entropy")]
     return RunEstimate(
         paths,
@@ -188,20 +192,30 @@ class Reading:
                 kept.extend(chunk.matrix(name)[:room])
         if self.table is not None:
             rows = chunk.rows
+            if int(rows["sample_id"].min()) < 0:
+                raise CheckError(
+                    f"{self.paths.root}, epoch {chunk.epoch}: sample_id {int(rows['sample_id'].min())}; ids are 0 or more"
+                )
             self.table.add(chunk.epoch, rows["sample_id"], rows["view"], rows["step"], rows["ts_ce"])
 
     def _begin(self, chunk: Chunk) -> None:
         self.inputs = chunk.pattern.inputs
-        parts = read_done(self.paths)["parts"]
-        rows = sum(int(parts[self._part(epoch)]["rows"] or 0) for epoch in self.epochs)
+        parts = check_done(self.paths)
+        rows = sum(self._rows_of(epoch, parts) for epoch in self.epochs)
         views = 2 if self.inputs[1] else 1
         if self._components and not self.inputs[0]:
             self.notes.append("no originals were recorded: no components")
         elif self._components:
             self.table = ImageTable(rows, self.epochs, views)
 
-    def _part(self, epoch: int) -> str:
-        return self.paths.sample_part(epoch).relative_to(self.paths.root).as_posix()
+    def _rows_of(self, epoch: int, parts: dict[str, Any]) -> int:
+        path = self.paths.sample_part(epoch)
+        said = parts[path.relative_to(self.paths.root).as_posix()].get("rows")
+        with open_part(path, "samples") as (file, _):
+            rows = int(file.metadata.num_rows)
+        if said != rows:
+            raise MissingError(f"{path} has {rows} rows, {self.paths.done} says {said}")
+        return rows
 
     def _count(self, chunk: Chunk) -> None:
         rows, sums = chunk.rows, self.sums[chunk.epoch]
@@ -213,6 +227,11 @@ class Reading:
         for name, total in (("ts_ce", loss), ("t_entropy", entropy)):
             if not math.isfinite(total):
                 raise CheckError(f"{self.paths.root}, epoch {chunk.epoch}: {name} holds NaN or infinity")
+            least = float(rows[name].min())
+            if least < -ROUNDING:
+                raise CheckError(
+                    f"{self.paths.root}, epoch {chunk.epoch}: {name} goes down to {least:.3g} nats; it is never below 0"
+                )
         sums += (len(losses) - number, number, loss, entropy - of_views, of_views)
 
     def measured(self, epochs: Sequence[int], method: str, confidence: float, notes: list[str]) -> Measured:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from kdstats.errors import MissingError, UsageError
 from kdstats.records.arrow import open_part
 from kdstats.records.paths import RunPaths, epoch_parts, local
+from kdstats.records.writer import read_done, verify_done
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,26 +120,73 @@ class RunIdentity:
         return f"{self.teacher}/{self.student}" if self.teacher or self.student else ""
 
 
+def check_done(paths: RunPaths) -> dict[str, Any]:
+    """The parts that ``done.json`` lists, once their shapes are right and their sizes are those on disk.
+
+    Raises:
+        MissingError: The run is incomplete, or not as its ``done.json`` says.
+    """
+    with _not_too_deep(paths.done):
+        parts: dict[str, Any] = read_done(paths)["parts"]
+    for name, said in parts.items():
+        what = f"{paths.done}: what it says of {name!r}"
+        size, rows = (_mapping(said, what).get(key) for key in ("bytes", "rows"))
+        if not _is_count(size) or not (rows is None or _is_count(rows)):
+            raise MissingError(
+                f"{what} has bytes {size!r} and rows {rows!r}; both are whole numbers of 0 or more"
+            )
+    if problems := verify_done(paths, quick=True):
+        raise MissingError(f"{paths.root} is not as its done.json says: {'; '.join(problems[:3])}")
+    return parts
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _mapping(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MissingError(f"{what} is damaged: a {type(value).__name__} where a mapping belongs")
+    return value
+
+
+@contextmanager
+def _not_too_deep(path: Path) -> Iterator[None]:
+    """JSON nested beyond what Python reads is no file of kdstats."""
+    try:
+        yield
+    except RecursionError:
+        raise MissingError(f"{path} is damaged: its JSON is nested too deeply") from None
+
+
 def identify(paths: RunPaths) -> RunIdentity:
     """From ``run.json`` where kdstats trained the student, otherwise from what the Recorder was told.
 
     Raises:
-        MissingError: The first part is missing, damaged or foreign, or ``run.json`` is damaged.
+        MissingError: The run is incomplete or not as its ``done.json`` says, its first part is damaged or foreign, or
+            ``run.json`` is damaged.
     """
     parts = epoch_parts(paths.samples)
     if not parts:
         raise MissingError(f"{paths.root} holds no samples (looked for {paths.samples}/epoch=….parquet).")
-    with open_part(parts[0][1], "samples") as (_, header):
-        said: dict[str, Any] = header.meta
+    check_done(paths)
+    with _not_too_deep(parts[0][1]), open_part(parts[0][1], "samples") as (_, header):
+        said = _mapping(header.meta, f"{parts[0][1]}: its metadata")
         digest = header.digest
     card: dict[str, Any] = {}
     if paths.run_json.is_file():
         try:
-            card = json.loads(paths.run_json.read_text(encoding="utf-8"))
+            with _not_too_deep(paths.run_json):
+                card = _mapping(json.loads(paths.run_json.read_text(encoding="utf-8")), str(paths.run_json))
+        except MissingError:
+            raise
         except (OSError, ValueError) as error:
             raise MissingError(f"{paths.run_json} is damaged: {error}") from None
-    meta: dict[str, Any] = said.get("meta", {})
-    known = {**meta, **said.get("identity", {}), **(card.get("run") or {})}
+    meta, identity = (
+        _mapping(said.get(key) or {}, f"{parts[0][1]}: {key!r} of its metadata")
+        for key in ("meta", "identity")
+    )
+    known = {**meta, **identity, **_mapping(card.get("run") or {}, f"{paths.run_json}: 'run'")}
     recipe = card.get("recipe_digest")
     if not recipe:
         # A loop of one's own: runs that say the same of themselves, but for seed and scheme.
@@ -153,7 +202,7 @@ def identify(paths: RunPaths) -> RunIdentity:
         teacher=teacher,
         student=student,
         scheme=scheme,
-        seed=int(seed) if isinstance(seed, int) else None,
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         recipe=str(recipe),
         draws=draws,
         classes=said.get("classes"),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.errors import UsageError
+from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.estimate import Estimate
+from kdstats.estimators.layout import few_pools
 from kdstats.estimators.published import MeanOfBatches
-from kdstats.estimators.tstddev import LEAST_POOLS, t_stddev
+from kdstats.estimators.tstddev import LEAST_POOLS, check_probabilities, t_stddev
 from kdstats.records.paths import RunPaths
 from kdstats.records.scanner import scan_pools
 
@@ -24,14 +25,16 @@ class PoolEstimates:
     """What the logged means give.
 
     Attributes:
-        t_stddev: Over pools of five consecutive steps, originals and views, pools straddling epochs; None with fewer
-            than 5 pools.
+        t_stddev: Over pools of five consecutive steps, originals and views, pools straddling epochs, with a note where
+            an epoch holds few of them; None with fewer than 5 pools, or where they do not vary.
+        why: Why there is no T. stddev; empty where there is one.
         cov1: Mean of ``check_ce_var_v2``'s cov1, exactly, because it follows from a step's mean alone.
         steps: Number of steps.
         classes: Number of classes.
     """
 
     t_stddev: Estimate | None
+    why: str
     cov1: Estimate | None
     steps: int
     classes: int
@@ -50,28 +53,47 @@ def pool_estimates(
 
     Raises:
         MissingError: The run is absent, incomplete or damaged.
-        CheckError: Rows that do not sum to 1, or nothing varies.
+        CheckError: Rows that do not sum to 1, or a mean of no images.
         UsageError: A file of ready-made pools.
     """
     stream = _Steps()
     for rows in scan_pools(paths, epochs=epochs):
         if "step" not in rows:
             raise UsageError(f"{paths.pools} holds ready-made pools; T. stddev is formed from steps here")
-        stream.add(rows)
+        try:
+            stream.add(rows)
+        except CheckError as error:
+            raise CheckError(f"{paths.pools}: {error}") from None
     stream.close()
     found, size = stream.pools, stream.size
     views = "original+augmented" if stream.views > 1 else "original"
     label = (
         f"t_stddev[pool={BATCHES_PER_POOL}x{size};views={views};T=1;ddof=1{definition and f';{definition}'}]"
     )
+    value, why = _value(found, confidence, label)
+    if value is not None and (doubt := few_pools(stream.inputs / (stream.epochs * size * BATCHES_PER_POOL))):
+        value = replace(value, notes=(*value.notes, doubt))
     return PoolEstimates(
-        t_stddev(np.stack(found), confidence=confidence, definition=label)
-        if len(found) >= LEAST_POOLS
-        else None,
+        value,
+        why and f"no T. stddev: {why}",
         stream.cov1.compute(confidence) if stream.cov1.count >= 5 else None,
         stream.cov1.count,
         stream.classes,
     )
+
+
+def _value(pools: list[NDArray[np.float64]], confidence: float, label: str) -> tuple[Estimate | None, str]:
+    """T. stddev, or why there is none; rows that are no probabilities are an error all the same."""
+    if len(pools) < LEAST_POOLS:
+        return (
+            None,
+            f"the recorded steps make {len(pools)} pools of {BATCHES_PER_POOL}, fewer than {LEAST_POOLS}",
+        )
+    means = check_probabilities(np.stack(pools), "pool means")
+    try:
+        return t_stddev(means, confidence=confidence, definition=label), ""
+    except CheckError as error:  # a teacher that says the same of every pool, or of all but one
+        return None, str(error)
 
 
 class _Steps:
@@ -81,6 +103,8 @@ class _Steps:
         self.pools: list[NDArray[np.float64]] = []
         self.cov1 = MeanOfBatches()
         self.size, self.classes, self.views = 0, 0, 0
+        self.inputs, self.epochs = 0, 0
+        self._epoch = -1
         self._held: dict[str, NDArray[Any]] | None = None
         self._sums: list[NDArray[np.float64]] = []
         self._counts: list[int] = []
@@ -91,6 +115,12 @@ class _Steps:
             rows = {name: np.concatenate([self._held[name], rows[name]]) for name in rows}
         if not len(rows["n"]):
             return
+        if (rows["n"] < 1).any():
+            bad = int(np.argmax(rows["n"] < 1))
+            raise CheckError(
+                f"pools: epoch {int(rows['epoch'][bad])}, step {int(rows['step'][bad])} is a mean of "
+                f"{int(rows['n'][bad])} images; each is of 1 or more"
+            )
         key = rows["epoch"].astype(np.int64) << 32 | rows["step"]
         cut = len(key) - int(np.argmax(key[::-1] != key[-1])) if (key != key[-1]).any() else 0
         self._held = {name: values[cut:] for name, values in rows.items()}
@@ -110,6 +140,10 @@ class _Steps:
         sums = np.add.reduceat(rows["mean_prob"] * weight[:, None], starts)
         counts = np.add.reduceat(rows["n"].astype(np.int64), starts)
         self.size, self.classes = max(self.size, int(counts.max())), sums.shape[1]
+        self.inputs += int(counts.sum())
+        epochs = rows["epoch"][starts]
+        self.epochs += int(epochs[0] != self._epoch) + int(np.count_nonzero(np.diff(epochs)))
+        self._epoch = int(epochs[-1])
         self.views = max(self.views, len(np.unique(rows["view"])))
         self.cov1.update((sums / counts[:, None]).var(axis=1, ddof=1))
         self._sums += list(sums)

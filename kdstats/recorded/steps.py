@@ -31,6 +31,11 @@ class Pattern:
         return Pattern(view[order], slot[order])
 
     @property
+    def repeats(self) -> bool:
+        """Whether a position is there twice."""
+        return bool(((np.diff(self.view) == 0) & (np.diff(self.slot) == 0)).any())
+
+    @property
     def inputs(self) -> tuple[int, int]:
         """Originals and views of a step."""
         views = int(self.view.sum())
@@ -102,6 +107,8 @@ def full_steps(
         if pattern is None:
             first = int(np.argmax(step != step[0])) or len(step)
             pattern = Pattern.of(rows["view"][:first], rows["slot"][:first])
+            if pattern.repeats:
+                raise _twice(paths, epoch, int(step[0]))
         chunk = _chunk(epoch, rows, pattern, paths)
         if rows["step"][0] <= last:
             raise _scattered(paths, epoch, int(rows["step"][0]))
@@ -141,9 +148,7 @@ def _chunk(epoch: int, rows: dict[str, NDArray[Any]], pattern: Pattern, paths: R
             views, slots = rows["view"][bad], rows["slot"][bad]
             twice = ((np.diff(views) == 0) & (np.diff(slots) == 0)).any(axis=1)
             if twice.any():
-                raise CheckError(
-                    f"{paths.root}, epoch {epoch}, step {int(step[bad[twice][0, 0]])}: a slot is filled twice"
-                )
+                raise _twice(paths, epoch, int(step[bad[twice][0, 0]]))
             full = full[fits]
     return Chunk(epoch, rows, pattern, full)
 
@@ -161,6 +166,10 @@ def _matches(
     n = len(pattern.view)
     view, slot = (rows[name][full].reshape(-1, n) for name in ("view", "slot"))
     return np.asarray(((view == pattern.view) & (slot == pattern.slot)).all(axis=1))
+
+
+def _twice(paths: RunPaths, epoch: int, step: int) -> CheckError:
+    return CheckError(f"{paths.root}, epoch {epoch}, step {step}: a slot is filled twice")
 
 
 def _scattered(paths: RunPaths, epoch: int, step: int) -> CheckError:

@@ -52,7 +52,7 @@ def keep_before(paths: RunPaths, epoch: int, step: int) -> list[Held]:
         MissingError: A piece is missing: the run cannot go on from ``step``.
     """
     if step == 0:
-        shutil.rmtree(paths.held, ignore_errors=True)
+        drop(paths)
         return []
     kept = [piece for piece in held(paths) if piece.epoch == epoch and piece.stop <= step]
     at = 0
@@ -65,6 +65,13 @@ def keep_before(paths: RunPaths, epoch: int, step: int) -> list[Held]:
             f"{paths.held} holds the steps before {at} of epoch {epoch}, the state goes on from step {step}; "
             "remove state.pt to start the run anew"
         )
+    for piece in kept:
+        for kind in _KINDS:
+            try:
+                with open_part(piece.path(paths.held, kind), kind):
+                    pass
+            except MissingError as error:
+                raise MissingError(f"{error} Remove {paths.state} to start the run anew.") from None
     wanted = {piece.path(paths.held, kind) for piece in kept for kind in _KINDS}
     for file in paths.held.iterdir():
         if file not in wanted:
@@ -72,8 +79,16 @@ def keep_before(paths: RunPaths, epoch: int, step: int) -> list[Held]:
     return kept
 
 
+def drop(paths: RunPaths) -> None:
+    """Drops what is held: the epoch's state is on disk, or it begins anew."""
+    shutil.rmtree(paths.held, ignore_errors=True)
+
+
 def join(paths: RunPaths, pieces: list[Held]) -> None:
-    """Writes the parts of the epoch of ``pieces`` from their rows, then drops them; both parts appear or none."""
+    """Writes the parts of the epoch of ``pieces`` from their rows; both parts appear or none.
+
+    The pieces stay: until the state of the whole epoch is on disk, the one before it still points to them.
+    """
     folder = paths.held
     epoch = pieces[0].epoch
     targets = {"pools": paths.pool_part(epoch), "samples": paths.sample_part(epoch)}
@@ -94,4 +109,3 @@ def join(paths: RunPaths, pieces: list[Held]) -> None:
         for writer in writers:
             writer.abort()
         raise
-    shutil.rmtree(folder, ignore_errors=True)

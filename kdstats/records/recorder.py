@@ -134,6 +134,7 @@ class Recorder:
             raise UsageError(f"epoch is {epoch!r}; it must be a whole number of 0 or more.")
         if self._last is not None and epoch <= self._last:
             raise UsageError(f"epoch {epoch} follows epoch {self._last}; epochs must rise.")
+        pieces = held.keep_before(self.paths, epoch, step if epoch % self.every == 0 else 0)
         if self._resumed:  # what lies after the point of return belongs to a future that is trained anew
             for folder in (self.paths.samples, self.paths.pool_parts):
                 for number, path in epoch_parts(folder):
@@ -141,7 +142,7 @@ class Recorder:
                         path.unlink()
             self._resumed = False
         self._epoch = self._last = epoch
-        self._held = held.keep_before(self.paths, epoch, step if self.recording else 0)
+        self._held = pieces
         self._first = step
         self._seen.clear()
 
@@ -301,6 +302,7 @@ class Recorder:
             self.abort()
             raise
         self._stop()
+        held.drop(self.paths)
         if self._finish:
             write_done(self.paths)
 

@@ -9,12 +9,18 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
-from kdstats.data import LabelledImages
+from kdstats._version import __version__
+from kdstats.data import LabelledImages, loading
 from kdstats.data.cache import cache_folder
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.teacher.network import Network
+from kdstats.teacher.notes import Note
+
+# A teacher that knows nothing is taken for one that knows something this often.
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,17 +53,29 @@ def measure(model: nn.Module, images: LabelledImages, batch_size: int = 500) -> 
 
 
 def remembered(network: Network, images: LabelledImages) -> Accuracy:
-    """As :func:`measure`, kept under the cache folder by the hashes of weights and data.
+    """As :func:`measure`, kept under the cache folder by all that it depends on: weights, data, constants, version.
 
     A network from a factory is measured every time: its code can change while its weights do not.
     """
     if ":" in network.arch and not network.arch.startswith(("torchvision:", "timm:")):
         return measure(network.model, images)
-    what = (
-        f"{network.arch} {network.source if ':' in network.source else ''} {network.sha256} {images.digest}"
-    )
-    what += f" {images.split} {images.mean} {images.std}"
-    entry = cache_folder() / "accuracy" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
+    what = [
+        __version__,
+        loading._FORMAT,  # the decoder's: other pixels from the same files
+        network.arch,
+        network.source if ":" in network.source else "",
+        network.sha256,
+        network.mean,
+        network.std,
+        images.digest,
+        getattr(images, "stamp", ""),
+        images.split,
+        images.img_size,
+        images.mean,
+        images.std,
+    ]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+    entry = cache_folder() / "accuracy" / f"{key}.json"
     try:
         kept = Accuracy(**json.loads(entry.read_text(encoding="utf-8")))
         if kept.n == len(images) and isinstance(kept.loss, float) and isinstance(kept.accuracy, float):
@@ -70,3 +88,19 @@ def remembered(network: Network, images: LabelledImages) -> Accuracy:
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(entry, json.dumps(asdict(found)).encode())
     return found
+
+
+def chance(network: Network, found: Accuracy, classes: int) -> Note | None:
+    """A warning where the accuracy of ``network`` may be luck; None otherwise.
+
+    By the exact one-sided binomial test of ``n`` guesses that hit with probability 1/C, at 5 %.
+    """
+    right = round(found.accuracy * found.n)
+    if float(stats.binom.sf(right - 1, found.n, 1 / classes)) <= _LEVEL:
+        return None
+    return Note(
+        "teacher-at-chance",
+        f"{network.name} is no better than guessing: {100 * found.accuracy:.1f} % test accuracy over {found.n:,} "
+        f"images, {100 / classes:.3g} % by chance; its T. stddev says nothing about augmentations. Check weights, "
+        "classes and normalisation",
+    )

@@ -13,7 +13,7 @@ import torch
 
 from kdstats import schemes
 from kdstats.allocator import keep_pages
-from kdstats.data import Batch, LabelledImages, Selection
+from kdstats.data import Batch, LabelledImages, Selection, card
 from kdstats.data.standard import StandardAugmentation
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.efficient import OriginalsMoments
@@ -22,11 +22,13 @@ from kdstats.estimators.layout import PoolLayout
 from kdstats.estimators.sequential import FIRST_LOOK, FIRST_POOLS, check_tolerance, next_look
 from kdstats.provenance import now, provenance
 from kdstats.schemes import Scheme
-from kdstats.teacher.accuracy import Accuracy, remembered
+from kdstats.teacher.accuracy import Accuracy, chance, remembered
 from kdstats.teacher.evaluation import Evaluation, Setting, half_width
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
+from kdstats.teacher.normalisation import parse
 from kdstats.teacher.probe import Probe
+from kdstats.teacher.sources import check_source
 
 SPLITS = ("train", "test")
 PROTOCOLS = ("efficient", "wang2022")
@@ -70,6 +72,8 @@ def evaluate_da(
     arch: str | None = None,
     student: str | Path | None = None,
     student_arch: str | None = None,
+    normalise: str | None = None,
+    student_normalise: str | None = None,
     protocol: str = "efficient",
     tol: float = 0.02,
     pools: int | None = None,
@@ -97,6 +101,10 @@ def evaluate_da(
         arch: Its architecture, unless a card beside the file says so.
         student: Weights of a trained student; makes the covariance that of teacher and student.
         student_arch: Its architecture.
+        normalise: What the teacher's images are normalised with: the name of a data set, ``none``, ``data`` or
+            ``MEAN/STD``, see :func:`kdstats.teacher.normalisation.parse`. By default what its library or its card
+            says, else the constants of the data set.
+        student_normalise: Likewise for the student.
         protocol: ``efficient`` (batch-level units, until ``tol``) or ``wang2022`` (pools as published, 10
             epochs or ``pools``).
         tol: Relative half-width at which ``efficient`` stops, for every scheme.
@@ -135,9 +143,16 @@ def evaluate_da(
     granularity = schemes.common_draws(names, draws)
     keep_pages()
     where = pick_device(device)
+    for text in (normalise, student_normalise):
+        if text is not None:
+            parse(text)
     selection = Selection(
-        dataset, None if data_path is None else str(data_path), img_size, classes, per_class
+        card(dataset).name, None if data_path is None else str(data_path), img_size, classes, per_class
     )
+    # Before the images are read, which may take minutes.
+    check_source(teacher, arch, "teacher", selection)
+    if student is not None:
+        check_source(student, student_arch, "student", selection)
     train = (selection.train() if split == "train" else selection.test()).to(where)
     if len(train) < batch_size * BATCHES_PER_POOL:
         raise UsageError(
@@ -145,9 +160,12 @@ def evaluate_da(
             f"{batch_size}; choose a smaller --batch-size"
         )
     with _fitting_threads(train):
-        network = load_network(teacher, arch, train, where)
-        pupil = load_network(student, student_arch, train, where, "student") if student is not None else None
+        network = load_network(teacher, arch, train, where, normalise=normalise)
+        pupil = None
+        if student is not None:
+            pupil = load_network(student, student_arch, train, where, "student", student_normalise)
         accuracy = _checked_accuracy(network, selection.test().to(where))
+        lucky = chance(network, accuracy, train.classes)
         wanted, skipped = _runnable(names, named, pupil)
         skipped |= broken
         space = schemes.PixelSpace(train.mean, train.std)
@@ -185,6 +203,14 @@ def evaluate_da(
             requested=wanted,
             skipped=skipped,
             accuracy=accuracy,
+            warnings=(
+                *network.notes,
+                *([lucky] if lucky is not None else []),
+                *(
+                    replace(n, name=n.name.replace("teacher", "student"))
+                    for n in (pupil.notes if pupil else ())
+                ),
+            ),
             provenance={
                 **provenance(str(where)),
                 "started": started,

@@ -22,6 +22,7 @@ from kdstats.estimators.tstddev import METHOD, from_pools, null_value, pool_batc
 from kdstats.schemes import record
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.network import Network
+from kdstats.teacher.notes import Note
 from kdstats.teacher.probe import Probe
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class Evaluation:
         epoch: ``[J]`` epoch of each batch.
         stopped: Scheme → why no more of it was measured: ``tol``, ``pools`` or ``epochs``.
         originals_forwards: Images the teacher saw as originals, shared by all schemes.
+        warnings: What must be known of the networks before the values are believed.
         provenance: Version, command, device, times.
     """
 
@@ -174,6 +176,7 @@ class Evaluation:
     epoch: list[int]
     stopped: dict[str, str]
     originals_forwards: int
+    warnings: tuple[Note, ...]
     provenance: dict[str, Any]
 
     @staticmethod
@@ -186,6 +189,7 @@ class Evaluation:
         requested: Sequence[str],
         skipped: Mapping[str, str],
         accuracy: Accuracy,
+        warnings: tuple[Note, ...],
         provenance: dict[str, Any],
     ) -> Evaluation:
         """Computes every estimate from the tallies of a finished probe."""
@@ -215,6 +219,7 @@ class Evaluation:
             epoch=probe.epoch,
             stopped=dict(stopped),
             originals_forwards=probe.forwards,
+            warnings=warnings,
             provenance=provenance,
         )
 
@@ -245,10 +250,16 @@ class Evaluation:
                 "sha256": self.teacher.sha256,
                 "test_accuracy": self.accuracy.accuracy,
                 "test_loss": self.accuracy.loss,
+                **_given(self.teacher),
             },
             "student": None
             if self.student is None
-            else {"name": self.student.name, "arch": self.student.arch, "sha256": self.student.sha256},
+            else {
+                "name": self.student.name,
+                "arch": self.student.arch,
+                "sha256": self.student.sha256,
+                **_given(self.student),
+            },
             "dataset": {
                 "name": self.images.name,
                 "split": self.images.split,
@@ -260,6 +271,7 @@ class Evaluation:
             "comparisons": [asdict(c) for c in self.comparisons],
             "lowest": self.lowest,
             "skipped": self.skipped,
+            "warnings": [asdict(note) for note in self.warnings],
             "shared": {
                 "originals_forwards": self.originals_forwards,
                 "batches": len(self.epoch),
@@ -311,6 +323,11 @@ class Evaluation:
             "seconds": result.seconds,
             "notes": list(value.notes),
         }
+
+
+def _given(network: Network) -> dict[str, list[float]]:
+    """What a network's images are normalised with."""
+    return {"mean": list(network.mean), "std": list(network.std)}
 
 
 def _result(

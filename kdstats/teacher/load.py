@@ -1,24 +1,26 @@
-"""Finding and loading a teacher (or a student): source, card, hash, fit."""
+"""Loading a teacher (or a student): weights, card, hash, normalisation, fit."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from kdstats import models
-from kdstats.data import LabelledImages
+from kdstats.data import LabelledImages, Selection
 from kdstats.errors import KdstatsError, MissingError, UsageError
 from kdstats.models.infer import infer
 from kdstats.provenance import sha256_file
 from kdstats.teacher import architectures, pretrained
+from kdstats.teacher.card import TeacherCard
 from kdstats.teacher.network import Network, buffers_sha256, state_sha256
+from kdstats.teacher.normalisation import Constants, Renormalised, parse
+from kdstats.teacher.notes import Note
+from kdstats.teacher.sources import check_source, is_file_source, named_by_card
 
 SHIPPED = "digits-resnet8"
 
@@ -28,32 +30,15 @@ def shipped_path() -> Path:
     return Path(str(resources.files("kdstats.teacher").joinpath("shipped", f"{SHIPPED}.safetensors")))
 
 
-def card_of(weights: Path) -> dict[str, Any]:
-    """The card that ``runners.teacher`` writes beside a weights file; empty when there is none."""
-    card = weights.with_suffix(".json")
-    if not card.is_file():
-        return {}
-    try:
-        loaded = json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{card} is not readable JSON: {error}") from None
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def is_file_source(source: str | Path) -> bool:
-    """Whether ``source`` names a weights file, rather than a library's network or a factory."""
-    text = str(source)
-    return not text.startswith(pretrained.PREFIXES) and not architectures.is_factory(text)
-
-
 def load_network(
     source: str | Path | None,
     arch: str | None,
     images: LabelledImages,
     device: torch.device,
     role: str = "teacher",
+    normalise: str | None = None,
 ) -> Network:
-    """Builds the architecture, loads the weights strictly, checks that the outputs fit the data.
+    """Builds the architecture, loads the weights strictly, checks that classes and outputs fit the data.
 
     Args:
         source: A weights file (see :func:`kdstats.models.read_state_dict`); ``torchvision:NAME[@WEIGHTS]``,
@@ -64,40 +49,43 @@ def load_network(
         images: The data the network will see (classes, channels, size).
         device: Where to put it.
         role: ``teacher`` or ``student``, for messages.
+        normalise: What it is to be given, see :func:`kdstats.teacher.normalisation.parse`. By default what its
+            library, its hub's ``config.json`` or its card says, else what belongs to the data set.
 
     Raises:
         UsageError: Unknown names, or no weights named for another data set than digits.
-        MissingError: No such file, wrong hash, keys or shapes or outputs that do not fit.
+        MissingError: No such file, wrong hash, other classes, keys or shapes or outputs that do not fit, or a name
+            from a card or a ``config.json`` that would import code.
     """
+    check_source(source, arch, role, Selection(images.name))
     if source is None:
-        if images.name != "digits":
-            raise UsageError(
-                f"the shipped teacher knows digits only; name a teacher for {images.name} with --{role} FILE --arch "
-                f"NAME, or train one: python -m runners.teacher --dataset {images.name} --out teacher.safetensors"
-            )
         source = shipped_path()
     text = str(source)
     if is_file_source(source):
         found = _from_file(Path(source), arch, images, role)
-    elif arch is not None:
-        flag = "--arch" if role == "teacher" else f"--{role}-arch"
-        raise UsageError(f"{text} names its own architecture; {flag} belongs to a weights file")
     elif architectures.is_factory(text):
         model = architectures.from_factory(text, images)
         found = _Found(model, text, text, state_sha256(model))
     else:
         theirs = pretrained.fetch(text, images)
-        model = theirs.model
-        if (
-            theirs.mean is not None
-            and theirs.std is not None
-            and (theirs.mean, theirs.std) != (images.mean, images.std)
-        ):
-            model = pretrained.Renormalised(model, images, theirs.mean, theirs.std)
-        found = _Found(model, text, theirs.arch, sha256_file(theirs.file))
-    model = found.model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        found = _Found(theirs.model, text, theirs.arch, sha256_file(theirs.file), constants=theirs.constants)
+    own = Constants.of(images)
+    given = found.constants or own
+    if normalise is not None:
+        given = (parse(normalise) or own).fit(images.channels, images.name)
+    model = found.model if given == own else Renormalised(found.model, images, given.mean, given.std)
+    model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     network = Network(
-        model, found.name, found.arch, found.sha256, text, found.inferred, buffers_sha256(model)
+        model,
+        found.name,
+        found.arch,
+        found.sha256,
+        text,
+        found.inferred,
+        buffers_sha256(model),
+        given.mean,
+        given.std,
+        found.notes,
     )
     _check_outputs(network, images, device)
     return network
@@ -110,30 +98,39 @@ class _Found:
     arch: str
     sha256: str
     inferred: bool = False
+    constants: Constants | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def _from_file(path: Path, arch: str | None, images: LabelledImages, role: str) -> _Found:
-    if not path.is_file():
-        raise MissingError(
-            f"no {role} at {path.absolute()}. `python -m runners.teacher --dataset {images.name} --out {path}` "
-            "trains one (from a checkout of kdstats)."
-        )
-    card = card_of(path)
+    card = TeacherCard.beside(path)
     digest = sha256_file(path)
-    if card.get("sha256") not in (None, digest):
+    if card.sha256 not in (None, digest):
         raise MissingError(
-            f"{path} has sha256 {digest[:12]}…, its card {path.with_suffix('.json').name} says "
-            f"{str(card['sha256'])[:12]}…; the file was changed or damaged"
+            f"{path} has sha256 {digest[:12]}…, its card {card.file.name} says {str(card.sha256)[:12]}…; the file was "
+            "changed or damaged"
         )
-    named = arch or card.get("arch")
-    inferred = not isinstance(named, str)
-    if isinstance(named, str):
-        named = named if ":" in named else models.canonical(named)
-    else:
+    notes = card.notes(images)
+    named = architectures.check(arch) if arch is not None else named_by_card(card, role)
+    inferred = named is None
+    if named is None:
         named = _inferred(path)
-    model = architectures.build(named, images)
+    model = _built(named, images, None if inferred or arch is not None else card.file)
     models.load_weights(model, path)
-    return _Found(model, path.stem, named, digest, inferred)
+    constants = card.constants
+    if constants is not None and len(constants.mean) != images.channels:
+        constants = None  # the weights have said already that the images do not fit
+    return _Found(model, path.stem, named, digest, inferred, constants, tuple(notes))
+
+
+def _built(arch: str, images: LabelledImages, card: Path | None) -> nn.Module:
+    """The network; what a card asks in vain is the card's fault and no wrong option."""
+    try:
+        return architectures.build(arch, images)
+    except UsageError as error:
+        if card is None:
+            raise
+        raise MissingError(f"{card}: {error}") from None
 
 
 def _inferred(path: Path) -> str:
@@ -147,9 +144,14 @@ def _inferred(path: Path) -> str:
 def _check_outputs(network: Network, images: LabelledImages, device: torch.device) -> None:
     """Two images through the network: the logits must be ``[2, classes]``."""
     ask: Callable[[torch.Tensor], torch.Tensor] = network.logits
+    # An image that cannot be read is no fault of the network.
+    two = images.normalise(next(images.batches([torch.arange(2)])).images.to(device))
     try:
-        logits = ask(images.normalise(next(images.batches([torch.arange(2)])).images.to(device)))
-    except Exception as error:  # a foreign network may raise anything on images it does not take
+        logits = ask(two)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a foreign network may raise anything on images it does not take
         raise MissingError(
             f"{network.name} ({network.arch}) fails on images of {images.name}, "
             f"{images.channels}x{images.img_size}x{images.img_size}: {type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdstats.errors import CheckError
+from kdstats.teacher.notes import Note
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Network:
         sha256: Of the weights file; of the tensors where there is no file.
         source: What loads it again: a path, or ``torchvision:…``, ``timm:…``, ``hf-hub:…``, ``pkg.module:factory``.
         inferred: Whether the architecture was read off the weights, because nobody named it.
+        mean: What it subtracts per channel from pixels in [0, 1], whatever the data set's own mean is; empty where
+            nobody said.
+        std: What it divides them by.
+        notes: Warnings of how it fits the data.
     """
 
     model: nn.Module
@@ -31,6 +36,9 @@ class Network:
     source: str
     inferred: bool = False
     _buffers: str = field(default="", repr=False)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def logits(self, images: Tensor) -> Tensor:
         """Float32 logits ``[B, C]`` without gradient."""

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdstats import models
 from kdstats.data import LabelledImages
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.offline import refuse
-from kdstats.teacher.architectures import build, timm_library
+from kdstats.teacher.architectures import build, harmless, timm_library
+from kdstats.teacher.normalisation import Constants
 
 PREFIXES = ("torchvision:", "timm:", "hf-hub:")
+_HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_HUB_REVISION = re.compile(r"[A-Za-z0-9._/-]*")
 
 
 @dataclass(frozen=True)
@@ -30,36 +34,16 @@ class Pretrained:
     """A network with its weights.
 
     Attributes:
-        model: Maps images normalised by ``mean`` and ``std`` to logits.
+        model: Maps images normalised by ``constants`` to logits.
         arch: Its architecture.
         file: The weights file.
-        mean: Per-channel mean that it was trained with, fractions of one; None: that of the data set.
-        std: Standard deviation, likewise.
+        constants: What it was trained with; None: those of the data set.
     """
 
     model: nn.Module
     arch: str
     file: Path
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-
-class Renormalised(nn.Module):
-    """Takes images normalised for one data set and hands them on normalised for a network trained with others."""
-
-    def __init__(
-        self, network: nn.Module, images: LabelledImages, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
-        super().__init__()
-        own_mean, own_std, mean_t, std_t = (torch.tensor(v) for v in (images.mean, images.std, mean, std))
-        self.network = network
-        self.scale = nn.Buffer((own_std / std_t).view(1, -1, 1, 1), persistent=False)
-        self.shift = nn.Buffer(((own_mean - mean_t) / std_t).view(1, -1, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of images ``[B, channels, H, W]``."""
-        out: Tensor = self.network(images * self.scale + self.shift)
-        return out
+    constants: Constants | None = None
 
 
 def fetch(spec: str, images: LabelledImages) -> Pretrained:
@@ -73,16 +57,33 @@ def fetch(spec: str, images: LabelledImages) -> Pretrained:
     return {"torchvision": _torchvision, "timm": _timm, "hf-hub": _hub}[kind](name, images)
 
 
-def _torchvision(name: str, images: LabelledImages) -> Pretrained:
+def check(spec: str) -> None:
+    """Refuses what can be seen to be no network's name, before data are read or anything is downloaded.
+
+    Raises:
+        UsageError: Unknown name.
+        MissingError: The library is not installed.
+    """
+    kind, _, name = spec.partition(":")
+    {"torchvision": _torchvision_weights, "timm": _timm_config, "hf-hub": _hub_name}[kind](name)
+
+
+def _torchvision_weights(name: str) -> tuple[str, Any]:
+    """Name of the model and the record of its weights, for ``NAME[@WEIGHTS]``."""
     from torchvision import models as theirs
 
     plain, _, wanted = name.partition("@")
-    if plain not in theirs.list_models(module=theirs):
-        raise unknown("torchvision model", plain, theirs.list_models(module=theirs))
+    known = theirs.list_models(module=theirs)
+    if plain not in known:
+        raise unknown("torchvision model", plain, known)
     choices: Any = theirs.get_model_weights(plain)
     if wanted and wanted not in choices.__members__:
         raise unknown(f"weights of torchvision:{plain}", wanted, choices.__members__)
-    weights = choices[wanted] if wanted else choices.DEFAULT
+    return plain, choices[wanted] if wanted else choices.DEFAULT
+
+
+def _torchvision(name: str, images: LabelledImages) -> Pretrained:
+    plain, weights = _torchvision_weights(name)
     classes = len(weights.meta["categories"])
     if classes != images.classes:
         raise MissingError(
@@ -96,7 +97,7 @@ def _torchvision(name: str, images: LabelledImages) -> Pretrained:
     model = build(arch, images)
     models.load_weights(model, file)
     how = weights.transforms()
-    return Pretrained(model, arch, file, tuple(how.mean), tuple(how.std))
+    return Pretrained(model, arch, file, Constants.read(how.mean, how.std))
 
 
 def _download(url: str, file: Path, what: str) -> None:
@@ -112,7 +113,8 @@ def _download(url: str, file: Path, what: str) -> None:
         ) from None
 
 
-def _timm(name: str, images: LabelledImages) -> Pretrained:
+def _timm_config(name: str) -> tuple[str, Any]:
+    """Name of the model and the record of its weights, for ``NAME[.WEIGHTS]``."""
     timm = timm_library()
     plain = name.partition(".")[0]
     if plain not in timm.list_models():
@@ -122,6 +124,11 @@ def _timm(name: str, images: LabelledImages) -> Pretrained:
         raise UsageError(
             f"timm:{name} has no trained weights; name a file of yours: --teacher FILE --arch timm:{plain}"
         )
+    return plain, config
+
+
+def _timm(name: str, images: LabelledImages) -> Pretrained:
+    plain, config = _timm_config(name)
     if config.num_classes != images.classes:
         raise MissingError(
             f"timm:{name} knows {config.num_classes} classes, {images.name} has {images.classes}; a teacher must "
@@ -130,20 +137,16 @@ def _timm(name: str, images: LabelledImages) -> Pretrained:
     file = hub_file(config.hf_hub_id, "model.safetensors", None)
     model = build(f"timm:{plain}", images)
     models.load_weights(model, file)
-    return Pretrained(model, f"timm:{plain}", file, tuple(config.mean), tuple(config.std))
+    return Pretrained(model, f"timm:{plain}", file, Constants.read(config.mean, config.std))
 
 
 def _hub(name: str, images: LabelledImages) -> Pretrained:
     """A repository with ``model.safetensors`` and a ``config.json`` that names the architecture, as timm writes them."""
-    repo, _, revision = name.partition("@")
-    if repo.count("/") != 1:
-        raise UsageError(
-            f"a network on the hub is written hf-hub:org/name or hf-hub:org/name@revision, not {name!r}"
-        )
-    file = hub_file(repo, "model.safetensors", revision or None)
+    repo, revision = _hub_name(name)
+    file = hub_file(repo, "model.safetensors", revision)
     try:
-        config = json.loads(hub_file(repo, "config.json", revision or None).read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        config = json.loads(hub_file(repo, "config.json", revision).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
         config = {}
     config = config if isinstance(config, dict) else {}
     named = config.get("arch") or (f"timm:{config['architecture']}" if "architecture" in config else None)
@@ -151,19 +154,28 @@ def _hub(name: str, images: LabelledImages) -> Pretrained:
         raise MissingError(
             f"hf-hub:{name} has no config.json that names its architecture; download it and use --arch"
         )
+    named = harmless(
+        named, f"config.json of hf-hub:{name}", f"download it and pass --teacher FILE --arch {named}"
+    )
     model = build(named, images)
     models.load_weights(model, file)
     own = config.get("pretrained_cfg", config)
     own = own if isinstance(own, dict) else {}
-    mean, std = (_numbers(own.get(key), images.channels) for key in ("mean", "std"))
-    return Pretrained(model, named, file, *((mean, std) if mean and std else (None, None)))
+    constants = Constants.read(own.get("mean"), own.get("std"))
+    fits = constants is not None and len(constants.mean) == images.channels
+    return Pretrained(model, named, file, constants if fits else None)
 
 
-def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
-    fits = (
-        isinstance(values, list) and len(values) == count and all(isinstance(v, (int, float)) for v in values)
-    )
-    return tuple(float(v) for v in values) if fits else None
+def _hub_name(name: str) -> tuple[str, str | None]:
+    """Repository and revision of ``org/name[@revision]``, by the hub's rules for names."""
+    repo, _, revision = name.partition("@")
+    parts = repo.split("/")
+    good = len(parts) == 2 and len(repo) <= 96 and all(map(_HUB_PART.fullmatch, parts)) and ".." not in name
+    if not good or "--" in repo or not _HUB_REVISION.fullmatch(revision):
+        raise UsageError(
+            f"a network on the hub is written hf-hub:org/name or hf-hub:org/name@revision, not {name!r}"
+        )
+    return repo, revision or None
 
 
 def hub_file(repo: str, name: str, revision: str | None) -> Path:

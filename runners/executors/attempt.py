@@ -19,6 +19,7 @@ from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from runners.claim import Claim
 from runners.executors.base import Ending, StopSign
+from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the last from a limit on files
@@ -31,8 +32,8 @@ class _Stopped(Exception):
     """The driver asked for it."""
 
 
-def share_cores(threads: int) -> None:
-    """Once per worker process: its share of the cores, and memory that is not given back page by page."""
+def use_threads(threads: int) -> None:
+    """Once per worker process: as many threads as the study says, and memory that is not given back page by page."""
     import torch
 
     from kdstats.allocator import keep_pages
@@ -131,3 +132,13 @@ def pick(device: str, slot: int) -> str:
     if not count:
         return "cpu" if device == "auto" else device
     return f"cuda:{slot % count}"
+
+
+def slots(device: str, threads: int) -> int:
+    """Runs at a time that nobody gave a number for: one per GPU where they compute there, else what the cores hold."""
+    first = pick(device, 0)
+    if first == "cpu":
+        return default_workers(threads)
+    import torch
+
+    return max(1, torch.cuda.device_count()) if device in ("auto", "cuda") else 1

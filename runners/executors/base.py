@@ -129,8 +129,8 @@ class Executor(Protocol):
         ...
 
     @property
-    def cores(self) -> int:
-        """Cores of each run."""
+    def threads(self) -> int:
+        """Threads of each run: those of the study, wherever it runs."""
         ...
 
     def describe(self) -> str:

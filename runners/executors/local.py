@@ -1,4 +1,4 @@
-"""Runs on this machine: one spawned process per slot, threads divided among them, failures isolated."""
+"""Runs on this machine: one spawned process per slot, as many as the cores hold, failures isolated."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from kdstats.errors import KdstatsError
 from runners import claim
-from runners.executors.attempt import carry_out, note_failure, pick, share_cores
+from runners.executors.attempt import carry_out, note_failure, pick, slots, use_threads
 from runners.executors.base import GRACE, Attempts, Ending, Errand
-from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -64,17 +63,16 @@ class _Slot:
 
 
 class LocalExecutor:
-    """``workers`` processes (one per core by default); the cores are divided among them."""
+    """``workers`` processes; by default as many as there are cores for their threads, or one per GPU."""
 
     def __init__(self, workers: int | None, device: str, settings: ExecutorSection) -> None:
-        self.at_once, self.device = workers or default_workers(), device
-        self.cores = max(1, (os.cpu_count() or 1) // self.at_once)
-        self.attempts = settings.attempts
+        self.at_once, self.device = workers or slots(device, settings.threads), device
+        self.threads, self.attempts = settings.threads, settings.attempts
 
     def describe(self) -> str:
         """For the line before the first run."""
         plural = "es" * (self.at_once > 1)
-        return f"{self.at_once} process{plural} on this machine, {self.cores} thread{'s' * (self.cores > 1)} each"
+        return f"{self.at_once} process{plural} on this machine, {self.threads} thread{'s' * (self.threads > 1)} each"
 
     def execute(self, errand: Errand) -> None:
         """Carries out ``errand``; see :class:`runners.executors.base.Executor`.
@@ -83,7 +81,7 @@ class LocalExecutor:
             KdstatsError: Processes die before they begin.
         """
         queue = deque(errand.specs)
-        slots = [_Slot(i, self.cores, self.device) for i in range(min(self.at_once, len(queue)))]
+        slots = [_Slot(i, self.threads, self.device) for i in range(min(self.at_once, len(queue)))]
         attempts = Attempts(errand.study, self.attempts)
         barren = 0
         try:
@@ -139,7 +137,7 @@ def _end_children() -> None:
 
 
 def _prepare(threads: int) -> None:
-    """Once per worker: its share of the cores, signals left to the driver, and an end with the driver."""
+    """Once per worker: its threads, signals left to the driver, and an end with the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR2"):
@@ -148,7 +146,7 @@ def _prepare(threads: int) -> None:
     if parent is not None:
         # A driver that is killed cannot stop its workers; one that outlived it would write beside the next driver's.
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    share_cores(threads)
+    use_threads(threads)
 
 
 def _end_with(sentinel: int) -> None:

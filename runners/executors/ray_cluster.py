@@ -13,7 +13,7 @@ import ray
 import ray.exceptions
 
 from kdstats.errors import KdstatsError, UsageError
-from runners.executors.attempt import carry_out, note_failure, share_cores
+from runners.executors.attempt import carry_out, note_failure, use_threads
 from runners.executors.base import GRACE, Attempts, Ending, Errand
 from runners.executors.shipping import environment, ship_code, ship_specs
 from runners.plan import default_workers
@@ -32,14 +32,14 @@ class RayExecutor:
         if device == "cuda" and not settings.gpus:
             raise UsageError("--device cuda on Ray needs a share of a GPU per run: --set executor.gpus=0.25")
         self.workers, self.settings = workers, settings
-        self.at_once, self.cores = workers or default_workers(), settings.cpus
+        self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         self.device = "cuda" if settings.gpus and device != "cpu" else "cpu"
 
     def describe(self) -> str:
         """For the line before the first run."""
         most = f", at most {self.workers} at a time" if self.workers else ""
         gpus = f" and {self.settings.gpus:g} GPU" if self.settings.gpus else ""
-        return f"Ray, {self.settings.cpus} core{'s' * (self.settings.cpus > 1)}{gpus} a run{most}"
+        return f"Ray, {self.settings.cores} core{'s' * (self.settings.cores > 1)}{gpus} a run{most}"
 
     def execute(self, errand: Errand) -> None:
         """Carries out ``errand``; see :class:`runners.executors.base.Executor`.
@@ -55,6 +55,11 @@ class RayExecutor:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+        except ray.exceptions.AuthenticationError as error:
+            raise KdstatsError(
+                f"the Ray cluster wants its token: export RAY_AUTH_MODE=token, with the first node's ~/.ray/auth_token "
+                f"in place ({' '.join(str(error).split())[:120]})"
+            ) from None
         except (ConnectionError, ValueError) as error:
             raise KdstatsError(
                 f"no Ray cluster at {self.settings.address or 'RAY_ADDRESS'}: {error}. `ray start --head` starts one."
@@ -70,7 +75,7 @@ class RayExecutor:
 
     def _fly(self, errand: Errand, flying: dict[Any, RunSpec]) -> None:
         settings = self.settings
-        task = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=settings.attempts - 1)(
+        task = ray.remote(num_cpus=settings.cores, num_gpus=settings.gpus, max_retries=settings.attempts - 1)(
             _remote
         )
         queue = ship_specs(errand.specs, errand.study)[::-1]
@@ -79,7 +84,7 @@ class RayExecutor:
         while queue or flying:
             while queue and (self.workers is None or len(flying) < self.workers):
                 spec = queue.pop()
-                flying[task.remote(spec, study, self.device, errand.stop.token, settings.cpus)] = spec
+                flying[task.remote(spec, study, self.device, errand.stop.token, self.threads)] = spec
             ended, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
             for reference in ended:
                 spec = flying.pop(reference)
@@ -113,9 +118,9 @@ def _let_end(errand: Errand, references: list[Any]) -> None:
         ray.cancel(reference, force=True)
 
 
-def _remote(spec: RunSpec, study: str, device: str, token: str, cpus: int) -> Ending:
+def _remote(spec: RunSpec, study: str, device: str, token: str, threads: int) -> Ending:
     """In a worker of Ray."""
     from pathlib import Path
 
-    share_cores(cpus)
+    use_threads(threads)
     return carry_out(spec, Path(study), device, token)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kdstats.provenance import sha256_file
 from kdstats.records.atomic import write_bytes_atomic
-from kdstats.teacher.load import is_file_source
+from kdstats.teacher.sources import is_file_source
 from runners.run_spec import RunSpec
 
 _ROOT = Path(__file__).resolve().parents[2]

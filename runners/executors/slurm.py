@@ -18,7 +18,7 @@ import submitit
 import submitit.helpers
 
 from kdstats.errors import KdstatsError, UsageError
-from runners.executors.attempt import carry_out, note_failure, share_cores
+from runners.executors.attempt import carry_out, note_failure, use_threads
 from runners.executors.base import GRACE, Attempts, Ending, Errand, StopSign
 from runners.executors.shipping import environment, ship_code, ship_specs
 from runners.plan import default_workers
@@ -35,11 +35,11 @@ _PREEMPT = "SUBMITIT_PREEMPT_SIGNAL"  # where submitit reads which signal it is
 class Job:
     """What submitit calls in a job with the run's spec, and asks for a checkpoint when the job must go."""
 
-    def __init__(self, study: str, device: str, token: str, cpus: int) -> None:
-        self.study, self.device, self.token, self.cpus = study, device, token, cpus
+    def __init__(self, study: str, device: str, token: str, threads: int) -> None:
+        self.study, self.device, self.token, self.threads = study, device, token, threads
 
     def __call__(self, spec: RunSpec) -> Ending:
-        share_cores(self.cpus)
+        use_threads(self.threads)
         study = Path(self.study)
         ending = carry_out(spec, study, self.device, self.token)
         if ending.kind == "stopped" and not StopSign(study, self.token):
@@ -71,7 +71,7 @@ class SlurmExecutor:
                 "with --set executor.cluster=local"
             )
         self.workers, self.settings = workers, settings
-        self.at_once, self.cores = workers or default_workers(), settings.cpus
+        self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         gpu = settings.gpus or "gres" in settings.slurm
         self.device = "cuda" if gpu and device != "cpu" else "cpu"
 
@@ -79,7 +79,7 @@ class SlurmExecutor:
         """For the line before the first run."""
         where = "Slurm" if self.settings.cluster == "slurm" else "submitit on this machine"
         most = f", at most {self.workers} at a time" if self.workers else ""
-        return f"{where}, {self.settings.cpus} core{'s' * (self.settings.cpus > 1)} a run{most}"
+        return f"{where}, {self.settings.cores} core{'s' * (self.settings.cores > 1)} a run{most}"
 
     def execute(self, errand: Errand) -> None:
         """Carries out ``errand``; see :class:`runners.executors.base.Executor`.
@@ -94,7 +94,7 @@ class SlurmExecutor:
         window = self.at_once if here else _ARRAY
         queue = ship_specs(errand.specs, errand.study)
         attempts = Attempts(errand.study, self.settings.attempts)
-        call = Job(str(errand.study.resolve()), self.device, errand.stop.token, self.settings.cpus)
+        call = Job(str(errand.study.resolve()), self.device, errand.stop.token, self.threads)
         flying: dict[Any, RunSpec] = {}
         try:
             while queue or flying:
@@ -122,7 +122,7 @@ class SlurmExecutor:
         parameters: dict[str, Any] = {
             "name": "kdstats",
             "timeout_min": minutes,
-            "cpus_per_task": self.settings.cpus,
+            "cpus_per_task": self.settings.cores,
             "gpus_per_node": int(self.settings.gpus),
             "slurm_signal_delay_s": int(extra.pop("signal_delay_s", 120)),
             **{f"slurm_{key}": value for key, value in extra.items()},

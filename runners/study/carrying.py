@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +18,7 @@ from runners.collect import collect
 from runners.config import StudyFile
 from runners.executors.attempt import failure_of
 from runners.executors.base import Errand, Executor, Outcome, StopSign
-from runners.plan import make_specs, whole_epochs
+from runners.plan import make_runs, whole_epochs
 from runners.progress import StudyProgress, say
 from runners.run_spec import RunSpec
 from runners.study.folder import failures, keep_settings, owned, write_card
@@ -40,35 +40,38 @@ def run(
     with owned(out), _stopped_by_usr2():
         keep_settings(study, paths)
         train_set, test_set = study.study.selection.train(), study.study.selection.test()
-        teachers = trained_teachers(study, train_set, paths)
-        specs = make_specs(study, train_set, teachers)
+        teachers = trained_teachers(study, train_set, paths, device)
+        runs = make_runs(study, train_set, teachers)
+        specs, variants = [spec for _, spec in runs], {spec.digest: name for name, spec in runs}
         if not only_failed:
             probe(study, paths, teachers, specs, device, students=False)
         chosen = [s for s in specs if failure_of(s.paths(out)).exists()] if only_failed else specs
         if only_failed and not chosen:
             say("no run has failed; `run` carries out what is queued")
-        outcomes = train_all(chosen, len(specs), paths, executor)
+        outcomes = train_all(chosen, len(specs), paths, executor, variants)
         _refuse_full_disk(outcomes, out)
         if not any(is_complete(spec.paths(out)) for spec in specs):
             # No table can be made of nothing; what failed is the answer.
-            raise IncompleteError(_told(failures(outcomes, []), len(specs), file, out))
+            raise IncompleteError(_told(failures(outcomes, []), len(specs), file, out, variants))
         probe(study, paths, teachers, specs, device, students=True)
-        damaged = collect(paths, specs, study.exclude)
+        damaged = collect(paths, specs, study.exclude, variants)
         failed = failures(outcomes, damaged)
         how = {
             "started": started,
             "seconds": round(time.perf_counter() - clock, 1),
             "executor": executor.describe(),
         }
-        write_card(study, paths, (train_set, test_set), specs, teachers, failed, how)
+        write_card(study, paths, (train_set, test_set), specs, teachers, failed, how, variants)
     if study.report.build:
         report(out)
     if failed:
-        raise IncompleteError(_told(failed, len(specs), file, out))
+        raise IncompleteError(_told(failed, len(specs), file, out, variants))
     return 0
 
 
-def train_all(specs: list[RunSpec], planned: int, paths: StudyPaths, executor: Executor) -> list[Outcome]:
+def train_all(
+    specs: list[RunSpec], planned: int, paths: StudyPaths, executor: Executor, variants: Mapping[str, str]
+) -> list[Outcome]:
     """Carries out every run of ``specs`` that is not complete; returns the failed ones."""
     todo = [spec for spec in specs if not is_complete(spec.paths(paths.root))]
     if not todo:
@@ -95,12 +98,12 @@ def train_all(specs: list[RunSpec], planned: int, paths: StudyPaths, executor: E
             if outcome.error is not None:
                 failed.append(outcome)
             word = "done" if outcome.error is None else f"FAILED ({outcome.error})"
-            progress.say(f"[{ended}/{planned}] {spec.title}  {word}")
+            progress.say(f"[{ended}/{planned}] {_title(spec, variants)}  {word}")
             if outcome.full:
                 raise _DiskFull
 
         def on_again(spec: RunSpec, error: str) -> None:
-            progress.say(f"{spec.title}: {error}; tried again")
+            progress.say(f"{_title(spec, variants)}: {error}; tried again")
 
         errand = Errand(todo, paths.root, stop, on_done, on_again, lambda: progress.advance(counted()))
         try:
@@ -129,8 +132,15 @@ def _refuse_full_disk(outcomes: list[Outcome], out: Path) -> None:
         )
 
 
-def _told(failed: list[tuple[RunSpec, str]], planned: int, file: Path, out: Path) -> str:
-    lines = [f"  {s.title} · {error} (log: {s.paths(out).log})" for s, error in failed]
+def _title(spec: RunSpec, variants: Mapping[str, str]) -> str:
+    name = variants.get(spec.digest)
+    return f"{spec.title} [{name}]" if name else spec.title
+
+
+def _told(
+    failed: list[tuple[RunSpec, str]], planned: int, file: Path, out: Path, variants: Mapping[str, str]
+) -> str:
+    lines = [f"  {_title(s, variants)} · {error} (log: {s.paths(out).log})" for s, error in failed]
     return (
         f"{len(lines)} of {planned} runs failed\n"
         + "\n".join(lines)

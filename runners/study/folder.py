@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic, write_error, write_json_atomic
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
-from kdstats.teacher.accuracy import measure
+from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.network import Network
 from runners.claim import Claim
 from runners.config import StudyFile
@@ -64,10 +64,14 @@ def keep_settings(study: StudyFile, paths: StudyPaths) -> None:
     settings = study.model_dump(by_alias=True, exclude_none=True, mode="json")
     if paths.study_toml.exists():
         before = _known(paths.study_toml)
-        changed = [section for section in _FIXED if before.get(section) != settings.get(section)]
+        changed = [f"[{section}]" for section in _FIXED if before.get(section) != settings.get(section)]
+        if before.get("executor", {}).get("threads") != study.executor.threads:
+            changed.append("[executor] threads")  # the only key there on which numbers depend
+        known = {v["name"]: v for v in before.get("variant", ())}
+        changed += [f"[[variant]] {v['name']!r}" for v in settings["variant"] if known.get(v["name"], v) != v]
         if changed:
             raise UsageError(
-                f"{paths.root} holds a study with other settings under [{'], ['.join(changed)}] (see "
+                f"{paths.root} holds a study with other settings under {', '.join(changed)} (see "
                 f"{paths.study_toml}); choose another --out"
             )
     write_bytes_atomic(paths.study_toml, tomli_w.dumps(settings).encode())
@@ -90,6 +94,7 @@ def write_card(
     teachers: dict[str, Network],
     failed: list[tuple[RunSpec, str]],
     how: dict[str, Any],
+    variants: Mapping[str, str],
 ) -> None:
     """Writes ``study.json``: what was asked, what there is, what failed.
 
@@ -101,6 +106,7 @@ def write_card(
         teachers: By name.
         failed: Runs that failed, with one line each.
         how: When it began, its seconds, where it ran; into the provenance.
+        variants: Digest of a run → its variant.
     """
     train_set, test_set = sets
     write_json_atomic(
@@ -115,12 +121,15 @@ def write_card(
                 "test": len(test_set),
                 "classes": train_set.classes,
             },
-            "pairs": list(study.grid.pairs),
-            "schemes": list(study.grid.schemes),
-            "seeds": list(study.grid.seeds),
+            "pairs": list(study.over_arms("pairs")),
+            "schemes": list(study.over_arms("schemes")),
+            "seeds": list(study.over_arms("seeds")),
+            **({"variants": {name: _arm(arm) for name, arm in study.arms.items()}} if study.variant else {}),
             "draws": study.grid.draws,
             "recipe": asdict(study.train.resolve()),
             "kd": study.kd.fields(),
+            "teaching": study.teaching.kind,
+            "threads": study.executor.threads,
             "probe": study.probe.model_dump(),
             "teachers": {name: _teacher_card(n, test_set) for name, n in teachers.items()},
             "runs": {
@@ -128,6 +137,7 @@ def write_card(
                 "done": sum(is_complete(spec.paths(paths.root)) for spec in specs),
                 "failed": [
                     {"teacher": s.teacher, "student": s.student, "scheme": s.scheme, "seed": s.seed}
+                    | ({"variant": variants[s.digest]} if study.variant else {})
                     | {"error": error, "log": str(s.paths(paths.root).log)}
                     for s, error in failed
                 ],
@@ -140,8 +150,20 @@ def write_card(
     )
 
 
+def _arm(arm: StudyFile) -> dict[str, Any]:
+    """What a variant asked for."""
+    return {
+        "pairs": list(arm.grid.pairs),
+        "schemes": list(arm.grid.schemes),
+        "seeds": list(arm.grid.seeds),
+        "recipe": asdict(arm.train.resolve()),
+        "kd": arm.kd.fields(),
+        "teaching": None if (teaching := arm.teaching.resolve()) is None else asdict(teaching),
+    }
+
+
 def _teacher_card(network: Network, test_set: LabelledImages) -> dict[str, Any]:
-    result = measure(network.model, test_set)
+    result = remembered(network, test_set)
     return {
         "arch": network.arch,
         "sha256": network.sha256,

@@ -14,7 +14,7 @@ from kdstats.records.writer import is_complete, write_json_atomic
 from kdstats.teacher.evaluate import Status, evaluate_da
 from kdstats.teacher.network import Network
 from runners.collect import probe_files
-from runners.config import StudyFile
+from runners.config import SELF, StudyFile
 from runners.progress import say
 from runners.run_spec import RunSpec
 
@@ -33,10 +33,14 @@ def probe(
     With ``students`` the schemes that need one, on the first seed's student of the first scheme; without, all
     others.
     """
-    needy = [name for name in study.grid.schemes if "student" in schemes.record(name).needs]
-    wanted = needy if students else [name for name in study.grid.schemes if name not in needy]
-    for pair in study.grid.pairs if wanted else ():
+    for pair in study.over_arms("pairs"):
         name, _, student = pair.partition("/")
+        if name == SELF:
+            continue  # no teacher that could be measured before there is a student
+        needy, free = _schemes_of(study, name, student if students else None)
+        wanted = needy if students else free
+        if not wanted:
+            continue
         network = teachers[name]
         target = probe_files(paths, name, student)[students]
         pupil = None
@@ -77,6 +81,21 @@ def probe(
         )
         write_json_atomic(target, answer.to_dict())
         write_json_atomic(_question(target), asked)
+
+
+def _schemes_of(study: StudyFile, teacher: str, student: str | None) -> tuple[list[str], list[str]]:
+    """Schemes of a pair, or of all pairs of a teacher, over all variants: those that need a student, and the others."""
+    found = dict.fromkeys(
+        scheme
+        for arm in study.arms.values()
+        if any(
+            pair.partition("/")[0] == teacher and student in (None, pair.partition("/")[2])
+            for pair in arm.grid.pairs
+        )
+        for scheme in arm.grid.schemes
+    )
+    needy = [scheme for scheme in found if "student" in schemes.record(scheme).needs]
+    return needy, [scheme for scheme in found if scheme not in needy]
 
 
 def _asked(

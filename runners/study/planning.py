@@ -12,7 +12,7 @@ from kdstats.records.writer import is_complete
 from runners.config import StudyFile
 from runners.cost import cost
 from runners.executors.base import Executor
-from runners.plan import make_specs
+from runners.plan import make_runs
 from runners.study.teachers import planned_teachers, untrained
 
 
@@ -23,13 +23,14 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
     with tempfile.TemporaryDirectory(prefix="kdstats-plan-") as scratch:
         missing = untrained(study, paths)
         teachers = planned_teachers(study, train_set, paths, Path(scratch))
-        specs = make_specs(study, train_set, teachers)
+        runs = make_runs(study, train_set, teachers)
+        specs = [spec for _, spec in runs]
         done = sum(is_complete(spec.paths(out)) for spec in specs)
-        found = cost(specs, done, study, executor.at_once, executor.cores, device, missing)
+        found = cost(specs, done, study, executor.at_once, executor.threads, device, missing)
     print("\n".join(found.lines(study)))
     if study.exclude:
         left_out = [
-            sum(rule.matches(f"{s.teacher}/{s.student}", s.scheme, s.seed) for s in specs)
+            sum(rule.matches(f"{s.teacher}/{s.student}", s.scheme, s.seed, name) for name, s in runs)
             for rule in study.exclude
         ]
         for rule, count in zip(study.exclude, left_out, strict=True):

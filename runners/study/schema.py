@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdstats.records.atomic import write_bytes_atomic
-from runners.config import StudyFile
+from runners.config import VARIED, StudyFile
 
 SCHEMA = Path(__file__).resolve().parent.parent / "studies" / "study.schema.json"
 
@@ -23,6 +23,13 @@ def text() -> str:
         "title": "kdstats study",
         "description": "A study of python -m runners.study",
     }
+    # What a variant changes are keys of the sections themselves, none of which it must give.
+    own = schema["$defs"]["VariantSection"]["properties"]
+    for section in VARIED:
+        keys = schema["$defs"][f"{section.capitalize()}Section"]
+        own[section] = {"description": own[section]["description"]} | {
+            key: keys[key] for key in ("type", "additionalProperties", "properties")
+        }
     rest = {k: v for k, v in schema.items() if k not in head}
     return json.dumps(head | rest, indent=2, ensure_ascii=False) + "\n"
 

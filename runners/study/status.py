@@ -6,13 +6,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdstats.console import INTERRUPTED
 from kdstats.records.paths import StudyPaths
 from runners.config import StudyFile
-from runners.plan import duration, make_specs
+from runners.plan import duration, make_runs
 from runners.run_spec import RunSpec
 from runners.study.standing import Standing, standing
 from runners.study.teachers import planned_teachers
@@ -32,18 +33,20 @@ def status(study: StudyFile, out: Path, *, watch: bool) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    specs = _specs(study, out)
+    runs = _runs(study, out)
+    specs = [spec for _, spec in runs]
+    variants = {spec.digest: name for name, spec in runs}
     # On no terminal lines are not broken: a log, a pipe and a test read whole cells.
     console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
     if not watch:
-        console.print(view([standing(spec, out) for spec in specs], study, out))
+        console.print(view([standing(spec, out) for spec in specs], study, out, variants))
         return 0
     ended: dict[str, Standing] = {}
     with Live(console=console, auto_refresh=False) as live:
         while True:
             now = [ended.get(spec.digest) or standing(spec, out) for spec in specs]
             ended = {s.spec.digest: s for s in now if s.state == "done"}
-            live.update(view(now, study, out), refresh=True)
+            live.update(view(now, study, out, variants), refresh=True)
             if len(ended) == len(specs):
                 return 0
             try:
@@ -52,20 +55,25 @@ def status(study: StudyFile, out: Path, *, watch: bool) -> int:
                 return INTERRUPTED
 
 
-def _specs(study: StudyFile, out: Path) -> list[RunSpec]:
+def _runs(study: StudyFile, out: Path) -> list[tuple[str, RunSpec]]:
     train_set = study.study.selection.train()
     with tempfile.TemporaryDirectory(prefix="kdstats-status-") as scratch:
         teachers = planned_teachers(study, train_set, StudyPaths(out), Path(scratch))
-        return make_specs(study, train_set, teachers)
+        return make_runs(study, train_set, teachers)
 
 
-def view(now: list[Standing], study: StudyFile, out: Path) -> Group:
-    """The table, one line that sums up, and the failed runs."""
+def view(
+    now: list[Standing], study: StudyFile, out: Path, variants: Mapping[str, str] | None = None
+) -> Group:
+    """The table, one line that sums up, and the failed runs; ``variants`` maps the digest of a run to its variant."""
     from rich.console import Group
     from rich.text import Text
 
     failed = [s for s in now if s.state == "failed"]
-    lines: list[RenderableType] = [_table(now, study), Text(summary(now))]
+    lines: list[RenderableType] = [_table(now, study, variants or {}), Text(summary(now))]
+    moving = [name or study.study.name for name, arm in study.arms.items() if arm.teaching.kind != "fixed"]
+    if moving:
+        lines.append(Text(f"teachers follow the student, no T. stddev is measured: {', '.join(moving)}"))
     for s in failed[:_MOST_FAILURES]:
         lines.append(Text(f"failed: {s.spec.title} · {s.error} (log: {s.spec.paths(out).log})"))
     if len(failed) > _MOST_FAILURES:
@@ -98,36 +106,40 @@ def seconds_left(now: list[Standing]) -> float | None:
     return max(epochs * pace / len(active), max(s.left for s in active) * pace)
 
 
-def _table(now: list[Standing], study: StudyFile) -> Table:
+def _table(now: list[Standing], study: StudyFile, variants: Mapping[str, str]) -> Table:
     from rich import box
     from rich.table import Table
 
-    seeds = study.grid.seeds
+    seeds = study.over_arms("seeds")
     wide = len(seeds) <= _MOST_SEEDS
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     columns = [f"seed {seed}" for seed in seeds] if wide else [f"{len(seeds)} seeds"]
-    for column in ("pair", "scheme", *columns):
+    for column in (*(("variant",) if study.variant else ()), "pair", "scheme", *columns):
         table.add_column(column, no_wrap=True)
-    rows: dict[tuple[str, str], dict[int, Standing]] = {}
+    rows: dict[tuple[str, str, str], dict[int, Standing]] = {}
     for s in now:
-        rows.setdefault((f"{s.spec.teacher}/{s.spec.student}", s.spec.scheme), {})[s.spec.seed] = s
-    last = ""
-    for pair, scheme in ((p, c) for p in study.grid.pairs for c in study.grid.schemes):
-        row = rows[pair, scheme]
+        name = variants.get(s.spec.digest, "")
+        rows.setdefault((name, f"{s.spec.teacher}/{s.spec.student}", s.spec.scheme), {})[s.spec.seed] = s
+    last = ("", "")
+    grids = {name: arm.grid for name, arm in study.arms.items()}
+    in_order = ((name, pair, scheme) for name, g in grids.items() for pair in g.pairs for scheme in g.schemes)
+    for name, pair, scheme in in_order:
+        row = rows[name, pair, scheme]
         if wide:
-            cells = [_cell(row[seed], study) for seed in seeds]
+            cells = [_cell(row[seed], study, name) if seed in row else "" for seed in seeds]
         else:
             counts = Counter(s.state for s in row.values())
             cells = [" · ".join(f"{state} {count}" for state, count in counts.items())]
-        table.add_row(pair if pair != last else "", scheme, *cells)
-        last = pair
+        head = ("", "") if (name, pair) == last else (name, pair)
+        table.add_row(*(head if study.variant else head[1:]), scheme, *cells)
+        last = (name, pair)
     return table
 
 
-def _cell(s: Standing, study: StudyFile) -> str:
+def _cell(s: Standing, study: StudyFile, variant: str) -> str:
     """``done 54.1``, ``epoch 7/10 ━━━━━━━━━━ 4 min``, ``failed``, ``queued``."""
     left_out = any(
-        rule.matches(f"{s.spec.teacher}/{s.spec.student}", s.spec.scheme, s.spec.seed)
+        rule.matches(f"{s.spec.teacher}/{s.spec.student}", s.spec.scheme, s.spec.seed, variant)
         for rule in study.exclude
     )
     mark = " (left out)" if left_out else ""

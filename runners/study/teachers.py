@@ -1,4 +1,4 @@
-"""The teachers of a study: given, or trained once before anything else."""
+"""The fixed teachers of a study: given, or trained once before anything else. Teachers that follow a student are none."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from kdstats import models
 from kdstats.data import LabelledImages
 from kdstats.errors import MissingError
 from kdstats.records.paths import StudyPaths
+from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network, shipped_path
 from kdstats.teacher.network import Network
 from runners import recipes
 from runners import teacher as teacher_runner
-from runners.config import StudyFile, TeacherSection
+from runners.config import SELF, StudyFile, TeacherSection
 from runners.progress import say
 from runners.recipes import Recipe
 
 
 def teacher_names(study: StudyFile) -> list[str]:
-    """In the order of the pairs, each once."""
-    return list(dict.fromkeys(pair.partition("/")[0] for pair in study.grid.pairs))
+    """The fixed teachers in the order of the pairs, each once."""
+    names = dict.fromkeys(pair.partition("/")[0] for pair in study.over_arms("pairs"))
+    return [name for name in names if name != SELF]
 
 
 def weights_of(study: StudyFile, name: str, paths: StudyPaths) -> str | Path:
@@ -43,17 +45,24 @@ def untrained(study: StudyFile, paths: StudyPaths) -> dict[str, Recipe]:
     return found
 
 
-def trained_teachers(study: StudyFile, train_set: LabelledImages, paths: StudyPaths) -> dict[str, Network]:
-    """The study's teachers; where the file names no weights they are trained first.
+def trained_teachers(
+    study: StudyFile, train_set: LabelledImages, paths: StudyPaths, device: str = "cpu"
+) -> dict[str, Network]:
+    """The study's teachers, on the CPU; where the file names no weights they are trained first, on ``device``.
+
+    Training takes the threads of this process, not those of a run: a teacher is made once, and its sha256 is part of
+    every run's identity.
 
     Raises:
         MissingError: Weights that are named are not there, or do not fit.
     """
     for name, recipe in untrained(study, paths).items():
-        say(f"training the teacher {name}, once")
+        where = pick_device(device)
+        say(f"training the teacher {name}, once, on {where}")
         section = study.teacher.get(name, TeacherSection())
         weights = Path(weights_of(study, name, paths))
-        teacher_runner.train(name, train_set, study.study.selection.test(), recipe, section.seed, weights)
+        test_set = study.study.selection.test().to(where)
+        teacher_runner.train(name, train_set.to(where), test_set, recipe, section.seed, weights)
     return {name: _load(study, name, train_set, paths) for name in teacher_names(study)}
 
 

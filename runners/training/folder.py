@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from kdstats import models
 from kdstats.data import LabelledImages
@@ -16,19 +20,26 @@ from kdstats.records.writer import write_done, write_json_atomic
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.network import Network
 from runners.run_spec import RunSpec
+from runners.training.ranks import Ranks
 from runners.training.setup import Training
 
 
 def open_folder(
-    run: Training, spec: RunSpec, paths: RunPaths, train_set: LabelledImages, teacher: Network | None
+    run: Training,
+    spec: RunSpec,
+    paths: RunPaths,
+    train_set: LabelledImages,
+    teacher: Network | None,
+    ranks: Ranks,
 ) -> Recorder:
     """Makes the run's folder ready: the card, the metrics cut to what the state knows, the recorder."""
     paths.root.mkdir(parents=True, exist_ok=True)
     # A run that says it is complete and is not (a damaged part) is taken up again, from its state if there is one.
     paths.done.unlink(missing_ok=True)
-    card = {
+    card: dict[str, Any] = {
         "schema": "kdstats/student-run/1",
         "run": spec.resolved(),
+        "settings": asdict(spec),
         "digest": spec.digest,
         "recipe_digest": spec.recipe_digest,
         "scheme": repr(run.scheme(spec)),
@@ -37,9 +48,18 @@ def open_folder(
         "started": now(),
         "provenance": provenance(str(train_set.device)),
     }
+    begun = run.place.epoch > 0 or run.place.step > 0
+    session = {
+        "started": card["started"],
+        "epoch": run.place.epoch,
+        "step": run.place.step,
+        "threads": torch.get_num_threads(),
+        "processes": ranks.world,
+        "provenance": card["provenance"],
+    }
+    card["sessions"] = [*(_sessions(paths) if begun else []), session]
     write_json_atomic(paths.run_json, card)
     _keep_lines(paths, run.place.epoch)
-    begun = run.place.epoch > 0 or run.place.step > 0
     return Recorder(
         paths,
         classes=train_set.classes,
@@ -50,6 +70,15 @@ def open_folder(
         overwrite=not begun,
         finish=False,
     )
+
+
+def _sessions(paths: RunPaths) -> list[Any]:
+    """The starts of this run before this one, as its card tells them."""
+    try:
+        known = json.loads(paths.run_json.read_text(encoding="utf-8")).get("sessions", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    return known if isinstance(known, list) else []
 
 
 def end_of_epoch(
@@ -75,11 +104,14 @@ def end_of_epoch(
     }
     with paths.metrics.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())  # the state that comes next speaks of this line
     run.next_epoch()
     return line
 
 
 def finish(run: Training, spec: RunSpec, paths: RunPaths, final: Accuracy, held_out: bool) -> dict[str, Any]:
+    """Writes the last weights and ``done.json``; returns the outcome."""
     models.save_weights(run.student, paths.last, {"arch": spec.student, "dataset": spec.dataset})
     outcome = {
         "test_loss_last": final.loss,

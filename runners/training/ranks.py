@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kdstats.errors import UsageError
 from runners.training.synced_batchnorm import synced
 
 
@@ -34,6 +35,21 @@ class Ranks:
         if not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(dist.get_rank(), world)
+
+    @staticmethod
+    def device(asked: str) -> str:
+        """The device of this process: under ``torchrun`` every process of a machine has a GPU of its own.
+
+        Raises:
+            UsageError: One GPU named for several processes.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or asked == "cpu" or not torch.cuda.is_available():
+            return asked
+        if asked not in ("auto", "cuda"):
+            raise UsageError(f"--device {asked} is one device for several processes; leave it at auto")
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(own)
+        return own
 
     @staticmethod
     def leave() -> None:

@@ -80,10 +80,10 @@ class Training:
         for scheme in self.schemes.values():
             scheme.reset()
 
-    def state_dict(self, spec: RunSpec) -> dict[str, Any]:
+    def state_dict(self, spec: RunSpec, ranks: Ranks) -> dict[str, Any]:
         """All that the rest of the run depends on."""
         return {
-            "identity": spec.digest,
+            "identity": identity(spec),
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schemes": {name: scheme.state_dict() for name, scheme in self.schemes.items()},
@@ -92,6 +92,8 @@ class Training:
             "best": self.best.state_dict(),
             "place": vars(self.place).copy(),
             "generator": torch.get_rng_state(),
+            "threads": torch.get_num_threads(),
+            "processes": ranks.world,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -174,6 +176,11 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
     )
 
 
+def identity(spec: RunSpec) -> str:
+    """What a state must say of itself for a run to go on from it: the layout of states, and the run."""
+    return f"kdstats/student-state/2 {spec.digest}"
+
+
 def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
     """Refuses settings that make no sense, before anything is built."""
     for name, value, known in (("originals", spec.originals, ORIGINALS), ("passes", spec.passes, PASSES)):
@@ -181,6 +188,12 @@ def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
             raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")
     if spec.originals == "replaced" and spec.passes == "joint":
         raise UsageError("without originals there is nothing to pass jointly: leave passes at 'two'")
+    if not 0 <= spec.seed < 1 << 63:
+        raise UsageError(f"a seed is a whole number from 0, below 2^63, not {spec.seed}")
+    if not 1 <= spec.log_every <= spec.recipe.epochs:
+        raise UsageError(
+            f"recording every {spec.log_every} epochs leaves no records of a run of {spec.recipe.epochs}; they are 1 or more"
+        )
     rest = images % spec.recipe.batch_size
     if ranks.world > 1 and 0 < rest < ranks.world:
         raise UsageError(

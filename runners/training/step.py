@@ -17,18 +17,21 @@ from runners.training.student_loss import Side, StepLoss
 
 
 def sides(run: Training, spec: RunSpec, x: Tensor, view: AugmentedBatch) -> tuple[Side | None, Side]:
-    """Both networks on the originals (unless they are replaced) and on the views."""
-    teacher_v, maps_v = (
-        (view.teacher_logits, None) if view.teacher_logits is not None else run.asking(view.images)
-    )
-    features = bool(run.loss.features)
+    """Both networks on the originals (unless they are replaced) and on the views.
+
+    The teacher answers in float32 whatever the precision of training: originals and views are compared with each other.
+    """
+    kept, features = spec.originals == "kept", bool(run.loss.features)
+    scored = view.teacher_logits
+    if scored is None or (run.asking.features and not kept):
+        teacher_v, maps_v = run.asking(view.images)
+    else:
+        teacher_v, maps_v = scored, None  # picking has asked already
+    teacher_x, maps_x = run.asking(x) if kept else (None, None)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=spec.recipe.precision == "bf16"):
-        if spec.originals == "replaced":
-            if run.asking.features and maps_v is None:
-                teacher_v, maps_v = run.asking(view.images)
+        if teacher_x is None:
             student_v, own_v = _forward(run.network, view.images, features)
             return None, Side(student_v, teacher_v, own_v, maps_v)
-        teacher_x, maps_x = run.asking(x)
         if spec.passes == "joint":
             both, maps = _forward(run.network, torch.cat([x, view.images]), features)
             student_x, student_v = both[: len(x)], both[len(x) :]

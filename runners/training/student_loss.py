@@ -69,17 +69,7 @@ class StudentLoss(nn.Module):
     def __init__(self, spec: RunSpec, classes: int) -> None:
         super().__init__()
         self.kept, self.classes = spec.originals == "kept", classes
-        mixed = not self.kept and spec.objective not in ("ce", "mix_ce")
-        self.total = objectives.total(
-            spec.objective,
-            hard="mix_ce" if mixed else "ce",
-            gamma=spec.gamma,
-            alpha=spec.alpha,
-            beta=spec.beta,
-            temperature=spec.temperature,
-            student_temperature=spec.student_temperature,
-            **dict(spec.objective_params),
-        )
+        self.total = _total(spec)
         # The loop reads the sum of all losses once an epoch; a test in every step would wait for the device.
         self.total.check = False
         self.kd = KD(spec.temperature, spec.student_temperature)
@@ -93,6 +83,16 @@ class StudentLoss(nn.Module):
                     "Give it a weight (alpha, or alpha_views for the views alone), or train on the views "
                     "instead of the originals (originals = 'replaced')"
                 )
+            if "view" in self.total.needs or "recursive" in self.total.needs:
+                raise UsageError(
+                    f"the objective {spec.objective} is about views, and with originals = 'kept' it would see the "
+                    "originals: train on the views instead (originals = 'replaced')"
+                )
+        elif spec.targets == "labels":
+            raise UsageError(
+                "with originals = 'replaced' labels are mixed as the images are, so targets = 'labels' changes nothing; "
+                "for no teacher at all take the objective mix_ce"
+            )
         elif spec.alpha_views is not None:
             raise UsageError(
                 "alpha_views weighs the views beside the originals; there are none (originals = 'replaced')"
@@ -186,7 +186,7 @@ class StudentLoss(nn.Module):
         return side.teacher if self.targets.kind == "teacher" else self.targets.logits(view, asked)
 
     def _replaced(self, side: Side, view: AugmentedBatch, labels: Tensor, asked: Tensor) -> StepLoss:
-        teacher = side.teacher if self.targets.kind == "labels" else self._targets(side, view, asked)
+        teacher = self._targets(side, view, asked)
         found = self.total.evaluate(
             side.student,
             teacher,
@@ -210,6 +210,29 @@ class StudentLoss(nn.Module):
         """Goes on from :meth:`memory`."""
         self.total.load_state_dict(state["objective"])
         self.targets.load_state_dict(state["targets"])
+
+
+def _total(spec: RunSpec) -> objectives.Total:
+    """``γ CE + α KL + β L`` of the run; labels are mixed where views replace the originals."""
+    temperatures = {"temperature": spec.temperature, "student_temperature": spec.student_temperature}
+    params = dict(spec.objective_params)
+    if spec.objective == "kd":
+        twice = sorted(set(params) & {"temperature", "student_temperature", "kd_T", "kd_S"})
+        if twice:
+            raise UsageError(
+                f"{twice[0]} of kd is the run's own temperature: set that instead of the parameter"
+            )
+        params |= temperatures
+    own = objectives.get(spec.objective, **params)
+    mixed = spec.originals == "replaced" and spec.objective not in ("ce", "mix_ce")
+    return objectives.total(
+        own,
+        hard="mix_ce" if mixed else "ce",
+        gamma=spec.gamma,
+        alpha=spec.alpha,
+        beta=spec.beta,
+        **({} if spec.objective == "kd" else temperatures),
+    )
 
 
 def _shapes(network: nn.Module, example: Tensor) -> list[tuple[int, ...]]:

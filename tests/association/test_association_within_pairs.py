@@ -89,6 +89,37 @@ def test_schemes_shared_by_pairs_do_not_fool_the_interval():
     assert usual / trials < 0.75
 
 
+@pytest.mark.simulation
+@pytest.mark.parametrize("kind", ["repeated", "partial"])
+def test_p_with_labels_holds_its_level_where_pairs_share_schemes(kind):
+    rng = np.random.default_rng(11)
+    trials, found = {"repeated": 200, "partial": 100}[kind], []
+    for _ in range(trials):
+        points = pd.DataFrame(
+            {"pair": np.repeat(np.arange(10), 9), "scheme": [f"s{k}" for k in np.tile(np.arange(9), 10)]}
+        ).assign(**{name: shared(rng, 10, 0.8) for name in "xyz"})
+        known = {"x": "x", "y": "y", "group": "pair", "label": "scheme", "permutations": 1}
+        if kind == "repeated":
+            found.append(repeated_correlation(points, **known).to_dict())
+        else:
+            rows = partial_correlation(points, covariates="z", across=True, **known)
+            found += rows.to_dict("records")
+    rejected = np.array([row["p_value"] <= 0.05 for row in found])
+    assert rejected.mean() <= 0.08
+    assert np.mean([row["p_pointwise"] <= 0.05 for row in found]) > 0.25
+    assert rejected.tolist() == [not row["low"] <= 0 <= row["high"] for row in found]
+
+
+def test_p_with_labels_is_one_minus_the_confidence_that_ends_at_zero():
+    points = table(6).assign(y=lambda t: t.w - 0.3 * t.x)
+    known = {"x": "x", "y": "y", "group": "pair", "label": "scheme", "permutations": 9}
+    p = repeated_correlation(points, **known).p_value
+    again = repeated_correlation(points, confidence=1 - p, **known)
+    assert min(abs(again.low), abs(again.high)) == pytest.approx(0, abs=1e-9)
+    plain = repeated_correlation(points, x="x", y="y", group="pair", permutations=9)
+    assert plain.p_value == plain.p_pointwise == again.p_pointwise
+
+
 def test_labels_are_exchanged_whatever_the_order_of_rows():
     points = table(2)
     points["y"] = points["w"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pandas as pd
@@ -97,3 +98,63 @@ def test_what_is_refused():
         spread_of(runs.assign(excluded=True))
     with pytest.raises(UsageError, match="come from the runs"):
         power(gap=0.1, runs=runs, correlation=0.5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_incomplete_layout_is_the_dense_least_squares(seed):
+    rng = np.random.default_rng(seed)
+    cells = pd.MultiIndex.from_product([range(7), range(6 + seed)], names=["scheme", "seed"]).to_frame(index=False)
+    runs = cells[rng.random(len(cells)) < 0.15 + 0.1 * seed]
+    runs = runs.assign(test_loss_last=runs["scheme"] + rng.standard_normal(len(runs)))
+    if seed % 2:  # a second component without a common seed
+        runs = pd.concat([runs, runs.assign(scheme=runs["scheme"] + 50, seed=runs["seed"] + 50) * 1.0])
+    y = runs["test_loss_last"].to_numpy()
+    design = np.hstack([pd.get_dummies(runs[c]).to_numpy(float) for c in ("scheme", "seed")])
+    fit, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    if len(y) == rank:
+        with pytest.raises(UsageError, match="have two seeds in common"):
+            spread_of(runs)
+        return
+    found = spread_of(runs)
+    assert found.df == len(y) - rank
+    assert found.sd == pytest.approx(math.sqrt(2 * ((y - design @ fit) ** 2).sum() / found.df), rel=1e-9)
+
+
+def test_many_runs_without_common_seeds_are_told_at_once():
+    rng = np.random.default_rng(8)
+    runs = pd.DataFrame({"scheme": np.arange(6000) % 9, "seed": np.arange(6000)})
+    runs["test_loss_last"] = rng.standard_normal(6000)
+    begin = time.perf_counter()
+    with pytest.raises(UsageError, match="no two schemes have two seeds in common"):
+        spread_of(runs)
+    some = runs.assign(seed=np.where(np.arange(6000) < 90, np.arange(6000) // 9, runs["seed"] + 1000))
+    assert spread_of(some).df == 72
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize("column", ["scheme", "seed", "teacher"])
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_missing_keys_are_refused_with_their_lines(column, blank):
+    runs = pilot(np.random.default_rng(9)).astype({"seed": object}).rename_axis("line")
+    runs.loc[[3, 7], column] = blank
+    with pytest.raises(UsageError, match=f"column '{column}' has no value in lines 3, 7"):
+        spread_of(runs)
+
+
+def test_a_group_column_without_any_value_tells_nothing_apart():
+    runs = pilot(np.random.default_rng(9))
+    assert spread_of(runs.assign(dataset=None)) == spread_of(runs)
+    assert spread_of(runs.rename_axis("teacher")) == spread_of(runs)
+    with pytest.raises(UsageError, match="more than one column named 'scheme'"):
+        spread_of(pd.concat([runs, runs[["scheme"]]], axis=1))
+
+
+def test_extreme_units():
+    runs = pilot(np.random.default_rng(10))
+    plain = spread_of(runs)
+    for factor in (1e200, 1e-200):
+        found = spread_of(runs.assign(test_loss_last=runs["test_loss_last"] * factor))
+        assert (found.sd / factor, found.correlation) == pytest.approx((plain.sd, plain.correlation), rel=1e-9)
+    ends = runs.assign(test_loss_last=np.where(np.arange(len(runs)) % 3, 1e308, -1e308))
+    with pytest.raises(CheckError, match="rescale"):
+        spread_of(ends, paired=False)

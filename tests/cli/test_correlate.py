@@ -65,6 +65,7 @@ def test_published_table(run):
     line = next(line for line in out.splitlines() if line.startswith("ImageNet resnet34/resnet18"))
     assert "0.35 [−0.41, 0.82]" in line
     assert len(out.splitlines()) <= 41
+    assert "note: the slopes of the panels differ" in out
     full = run("--published", "wang2022", "--show", "panels")[1]
     line = next(line for line in full.splitlines() if line.startswith("ImageNet resnet34/resnet18"))
     assert "0.3460  [−0.413, 0.821]" in line
@@ -74,7 +75,7 @@ def test_published_table(run):
 
 def test_published_that_no_longer_reproduces_exits_5(run, monkeypatch):
     monkeypatch.setattr(Wang2022, "unreproduced", lambda self, results: ["x: pearson printed 1, here 2"])
-    code, out, err = run("--published", "wang2022")
+    code, out, err = run("--published", "wang2022", "--show", "panels")
     assert code == 5
     assert "59 of 60 printed numbers" in out
     assert "here 2" in err
@@ -207,7 +208,11 @@ def test_plot(run, study, tmp_path):
         (["{study}", "--x", "t", "--y", "loss", "--show", ","], 2, "--show names no section"),
         (["{study}", "--x", "t", "--y", "loss", "--show", "errors"], 2, "--x-se COL"),
         (["{study}", "--x", "t", "--y", "loss", "--show", "given"], 2, "--given COLS"),
-        (["{study}", "--x", "t", "--y", "loss", "--show", "all", "--format", "csv"], 2, "csv prints one section"),
+        (
+            ["{study}", "--x", "t", "--y", "loss", "--show", "all", "--format", "csv"],
+            2,
+            "csv prints one section",
+        ),
         (["{study}", "--x", "t", "--y", "loss", "--show", "all", "--format", "json"], 2, "every section"),
         (["--published", "wang2022", "--given", "test_loss"], 2, "--given belongs to a FILE"),
         (["{study}", "--x", "t", "--y", "loss", "--wrong"], 2, "--wrong"),
@@ -242,7 +247,16 @@ def test_every_option_is_explained(run):
         "--plot",
     ):
         assert option in text
-    for option in ("--interval", "--confidence", "--choose", "--better", "--seed", "--given", "--cluster", "--show"):
+    for option in (
+        "--interval",
+        "--confidence",
+        "--choose",
+        "--better",
+        "--seed",
+        "--given",
+        "--cluster",
+        "--show",
+    ):
         assert option in text
 
 

@@ -24,7 +24,9 @@ ALLOWED = {0, 2, 4, 5}
 def answer(*arguments: object) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run_program("kdstats", lambda: int(app([str(a) for a in arguments], standalone_mode=False) or 0))
+        code = run_program(
+            "kdstats", lambda: int(app([str(a) for a in arguments], standalone_mode=False) or 0)
+        )
     return code, out.getvalue(), err.getvalue()
 
 
@@ -46,7 +48,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("door") / "table.csv"
 
 
-quiet = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quiet = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quiet
@@ -57,9 +59,9 @@ def test_any_text(path, text):
 
 
 LINES = st.lists(
-    st.lists(st.sampled_from(["1", "2.5", "-3", "x", "", "nan", "inf", '"', "1e308", "é", " 4"]), max_size=4).map(
-        ",".join
-    ),
+    st.lists(
+        st.sampled_from(["1", "2.5", "-3", "x", "", "nan", "inf", '"', "1e308", "é", " 4"]), max_size=4
+    ).map(",".join),
     max_size=12,
 )
 
@@ -79,15 +81,21 @@ NUMBER = st.one_of(
 CLEAN = st.floats(-10, 10).map(lambda v: round(v, 2))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_table(path, data):
+    one_table(path, data)
+
+
+def one_table(path, data):
     groups, size = data.draw(st.integers(1, 4)), data.draw(st.integers(4, 9))
     n = groups * size
     number = data.draw(st.sampled_from([CLEAN, CLEAN, NUMBER]))
     columns = {name: data.draw(st.lists(number, min_size=n, max_size=n)) for name in ("a", "b", "z")}
     errors = data.draw(st.lists(st.sampled_from([0.0, 0.1, 5.0, np.nan]), min_size=n, max_size=n))
-    labels = data.draw(st.sampled_from([[f"s{i % size}" for i in range(n)], ["s"] * n, [f"p{i}" for i in range(n)]]))
+    labels = data.draw(
+        st.sampled_from([[f"s{i % size}" for i in range(n)], ["s"] * n, [f"p{i}" for i in range(n)]])
+    )
     frame = pd.DataFrame(columns).assign(g=np.repeat(range(groups), size), l=labels, e=errors)
     frame.to_csv(path, index=False)
     fmt = data.draw(st.sampled_from(["table", "json", "csv", "md", "latex"]))

@@ -53,7 +53,9 @@ def test_what_is_there_already_is_only_named(run, tmp_path, monkeypatch):
     [
         (("get",), "name the data set and a folder"),
         (("get", "cifar100"), "name the data set and a folder"),
-        (("get", "digits", "--to", "x"), "data set that can be downloaded"),
+        (("get", "digits", "--to", "x"), "digits is not downloaded by kdstats. It is part of scikit-learn."),
+        (("get", "imagefolder", "--to", "x"), "Make folders train/<class>/"),
+        (("get", "image-net", "--to", "x"), "Get ILSVRC 2012 from image-net.org"),
         (("get", "cifar101", "--to", "x"), "cifar100"),
         (("cifar100", "--to", "x"), "--to belongs to"),
     ],

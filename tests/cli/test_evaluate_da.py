@@ -247,6 +247,22 @@ def test_out_refuses_a_file(run, tmp_path):
         (["--scheme", "cutmix", "--student-arch", "resnet8"], 2, ["--student FILE"]),
         (["--scheme", "cutmix", "--teacher", "{misfit}"], 2, ["--dataset NAME"]),
         (["--scheme", "cutmix", "--teacher", "/no/t.safetensors"], 4, ["/no/t.safetensors"]),
+        (["--scheme", "cutmix", "--data", "/no/d", "--teacher", "/no/t.pth"], 4, ["no teacher at /no/t.pth"]),
+        (
+            ["--scheme", "cutmix", "--dataset", "cifar100", "--data", "/no/d", "--teacher", "/no/t.pth"],
+            4,
+            ["runners.teacher --dataset cifar100 --data /no/d --out /no/t.safetensors` trains one"],
+        ),
+        (["--scheme", "cutmix", "--teacher", "x" * 5000], 4, ["File name too long"]),
+        (
+            ["--scheme", "cutmix", "--teacher", "torchvison:resnet18"],
+            2,
+            ["did you mean torchvision:resnet18?"],
+        ),
+        (["--scheme", "cutmix", "--teacher", "sys:exit", "--dataset", "digits"], 2, ["Python itself"]),
+        (["--scheme", "cutmix", "--normalise", "imagenet"], 2, ["--teacher FILE"]),
+        (["--scheme", "cutmix", "--student-normalise", "imagenet"], 2, ["--student FILE"]),
+        (["--scheme", "cutmix", "--teacher", "{shipped}", "--normalise", "imagnet"], 2, ["'imagenet'"]),
         (
             ["--scheme", "cutmix", "--dataset", "digits", "--student", "/no/s.safetensors"],
             4,
@@ -277,6 +293,56 @@ def test_errors_are_one_sentence_with_the_right_code(run, misfit, arguments, cod
 def test_the_data_set_comes_from_the_teachers_card(run):
     _, out, _ = run(*QUICK, "--teacher", shipped_path())
     assert "(named by the teacher's card)" in out
+
+
+def test_what_the_card_says_is_the_default_and_part_of_the_command(run, tmp_path):
+    torch.manual_seed(0)
+    weights = tmp_path / "three.safetensors"
+    models.save_weights(models.build("lenet8", 3, 16, 1), weights)
+    fields = {
+        "arch": "lenet8",
+        "dataset": "digits",
+        "class_names": ["0", "1", "3"],
+        "img_size": 16,
+        "selection": {"img_size": 16, "classes": "0,1,3", "per_class": None, "val_split": None},
+        "mean": [0.3],
+        "std": [0.4],
+    }
+    weights.with_suffix(".json").write_text(json.dumps(fields))
+    folder = tmp_path / "out"
+    arguments = ("evaluate-da", "--scheme", "flip", "--tol", "0.9", "--pools", 5, "--batch-size", 16)
+    code, out, err = run(*arguments, "--teacher", weights, "--out", folder)
+    assert code == 0, err
+    assert "(named by the teacher's card; --img-size and --classes as on the teacher's card)" in out
+    assert "3 classes · standard augmentation crop2 · mean 0.3, std 0.4" in out
+    document = json.loads((folder / "result.json").read_text())
+    EvaluateDA.model_validate(document)
+    assert (document["teacher"]["mean"], document["teacher"]["std"]) == ([0.3], [0.4])
+    page = (folder / "index.html").read_text()
+    reproduce = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL).group(1)
+    assert "--img-size 16" in reproduce
+    assert "--classes 0,1,3" in reproduce
+    # An untrained network: said in the text, in the document and on the page; and none of it of a good one.
+    (warning,) = document["warnings"]
+    assert warning["name"] == "teacher-at-chance"
+    assert f"Warning (teacher-at-chance): {warning['text']}." in out
+    assert "Warning (teacher-at-chance)" in page
+    code, out, err = run(*arguments, "--teacher", weights, "--format", "csv")
+    assert "Warning (teacher-at-chance)" in err
+    assert "Warning" not in out
+    code, _, err = run(*arguments, "--teacher", weights, "--classes", "0,1,2")
+    assert code == 4
+    assert "3 missing here, 2 not known to it; --classes 0,1,3" in err
+
+
+def test_another_normalisation_is_another_teacher(run):
+    given = ("--teacher", shipped_path(), "--normalise")
+    own, data, other = (document_of(run, *QUICK, *given, text) for text in ("0.3053/0.376", "data", "none"))
+    assert timeless(own)["results"] == timeless(data)["results"]
+    assert own["warnings"] == []
+    assert (other["teacher"]["mean"], other["teacher"]["std"]) == ([0.0], [1.0])
+    assert other["results"][0]["t_stddev"] != own["results"][0]["t_stddev"]
+    assert other["teacher"]["test_loss"] > own["teacher"]["test_loss"]
 
 
 def test_ctrl_c_ends_with_130_and_writes_nothing(run, tmp_path, monkeypatch):
@@ -327,7 +393,8 @@ def test_every_option_is_explained(run):
     _, out, _ = run("evaluate-da", "--help")
     text = " ".join(out.split())
     options = (
-        "--scheme --all --dataset --data --teacher --arch --student --student-arch --protocol --tol --pools "
+        "--scheme --all --dataset --data --teacher --arch --student --student-arch --normalise --student-normalise "
+        "--protocol --tol --pools "
         "--batch-size --draws --base --device --seed --confidence --out --format"
     )
     for option in options.split():

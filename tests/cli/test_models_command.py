@@ -84,6 +84,9 @@ def test_table_and_csv_are_short():
         (["--img-size", "4"], "^resnet8 needs images of at least 8x8 pixels, not 4x4$"),
         (["--classes", "1"], "at least 2 classes"),
         (["--channels", "0"], "--channels must be 1 or more, got 0"),
+        (["--img-size", "100000"], "--img-size must be 1,024 or less, got 100,000"),
+        (["--classes", "999999999999"], "--classes must be 100,000 or less"),
+        (["--channels", "99999"], "--channels must be 1,024 or less"),
         (["--format", "xml"], "output format named 'xml'"),
     ],
 )

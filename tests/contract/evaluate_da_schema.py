@@ -31,17 +31,21 @@ class Teacher(_Strict):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     test_accuracy: float = Field(ge=0, le=1)
     test_loss: float = Field(ge=0)
+    mean: list[float] = []
+    std: list[float] = []
 
 
 class Student(_Strict):
     name: str
     arch: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    mean: list[float] = []
+    std: list[float] = []
 
 
 class Dataset(_Strict):
     name: str
-    split: Literal["train"]
+    split: Literal["train", "test"]
     n: int = Field(ge=1)
     classes: int = Field(ge=2)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -113,6 +117,11 @@ class Shared(_Strict):
     tol: float = Field(gt=0)
 
 
+class Warned(_Strict):
+    name: str = Field(pattern="^(teacher|student)-[a-z-]+$")
+    text: str = Field(min_length=10)
+
+
 class Provenance(_Strict):
     version: str
     git: str | None
@@ -136,5 +145,6 @@ class EvaluateDA(_Strict):
     comparisons: list[Comparison]
     lowest: dict[str, float]
     skipped: dict[str, str]
+    warnings: list[Warned] = []
     shared: Shared
     provenance: Provenance

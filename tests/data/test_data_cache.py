@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdstats.data import cache
+from kdstats.data import cache, checksums
 
 IMAGES = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
 LABELS = np.array([3, 1], dtype=np.int64)
@@ -152,8 +152,8 @@ def test_digest_is_of_the_contents_in_order(tmp_path):
 
     (tmp_path / "a").write_bytes(b"12")
     (tmp_path / "b").write_bytes(b"3")
-    assert cache.digest_files([tmp_path / "a", tmp_path / "b"]) == hashlib.sha256(b"123").hexdigest()
-    assert cache.digest_files([tmp_path / "b", tmp_path / "a"]) == hashlib.sha256(b"312").hexdigest()
+    assert checksums.digest_files([tmp_path / "a", tmp_path / "b"]) == hashlib.sha256(b"123").hexdigest()
+    assert checksums.digest_files([tmp_path / "b", tmp_path / "a"]) == hashlib.sha256(b"312").hexdigest()
 
 
 _CHILD = """

@@ -229,3 +229,11 @@ def test_real_images_in_the_published_form(tmp_path, own_cache, cifar100_folder)
         assert found.class_names == source.class_names
         assert (found.mean, found.std, found.base) == (source.mean, source.std, source.base)
         assert torch.equal(found.sample_id, torch.arange(len(source)))
+
+
+def test_class_names_that_cannot_be_printed(tmp_path, own_cache):
+    images = np.stack([picture(i).transpose(2, 0, 1) for i in range(2)])
+    names = [*(f"class {i}" for i in range(99)), "a\x1b[31mred"]
+    root = cifar100_python(tmp_path / "d", (images, [0, 1]), (images, [0, 1]), names)
+    with pytest.raises(MissingError, match=r"meta: class 99 is named 'a.*red'; a name is printable"):
+        data.load("cifar100", "train", root)

@@ -337,3 +337,33 @@ def test_links_in_a_users_own_folder_are_followed(tmp_path, own_cache):
     for split in ("train", "val"):
         (tmp_path / "d" / split).symlink_to(tmp_path / "real" / split)
     assert np.array_equal(data.load("imagefolder", "train", tmp_path / "d").images.numpy(), expected(0))
+
+
+def test_folders_named_by_numbers(tmp_path, own_cache):
+    """Of a set with numbered classes they are its indices; torchvision's order is that of the text."""
+    names = [str(i) for i in range(100)]
+    root = class_folders(tmp_path / "d", names, ("train", "test"), 1, (32, 32))
+    ours, cifar = (data.load(name, "train", root) for name in ("imagefolder", "cifar100"))
+    assert cifar.class_names == tuple(names)
+    assert cifar.notes == ("the class folders are named by numbers and taken in the order of the numbers",)
+    assert (
+        list(ours.class_names)
+        == sorted(names)
+        == torchvision.datasets.ImageFolder(str(root / "train")).classes
+    )
+    assert ours.notes == (
+        "the class folders are named by numbers and taken in the order of the text (0, 1, 10, 11, …), as torchvision "
+        "does",
+    )
+    # The same pictures under the same names, whatever the order.
+    at = {name: i for i, name in enumerate(ours.class_names)}
+    assert torch.equal(cifar.images, ours.images[[at[name] for name in names]])
+    assert data.load("cifar100", "test", root).class_names == cifar.class_names
+
+
+def test_numbers_of_one_length_need_no_note(tmp_path, own_cache):
+    root = class_folders(tmp_path / "d", [f"{i:02d}" for i in range(10)], ("train", "test"), 1, (32, 32))
+    for name in ("imagefolder", "cifar10"):
+        found = data.load(name, "train", root)
+        assert found.class_names == tuple(f"{i:02d}" for i in range(10))
+        assert found.notes == ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 from kdstats.data import download as module
 from kdstats.data.download import ARCHIVES, Archive, archive_of, download
 from kdstats.data.registry import names
+from kdstats.data.sources import LAYOUTS
+from kdstats.data.sources.cifar_python import files_of
 from kdstats.errors import MissingError, UsageError
 from kdstats.offline import VARIABLE
 
@@ -179,3 +183,88 @@ def test_the_published_archives_belong_to_data_sets():
         assert all(url.endswith(found.file) for url in found.urls)
         assert len(found.md5) == 32
     assert module.ARCHIVES["cifar100"].size == 169_001_437
+
+
+@pytest.mark.parametrize("there", [[], ["a.bin"], ["b.bin", "mine.txt"]])
+def test_a_folder_that_is_not_whole_is_no_success(server, tmp_path, there):
+    """An empty folder is filled; what is in a folder may be the user's and is not touched."""
+    wanted = replace(archive(server, packed(), "/f", unpacks_to="set"), holds=("a.bin", "b.bin"))
+    (tmp_path / "set").mkdir()
+    for name in there:
+        (tmp_path / "set" / name).write_text("")
+    if not there:
+        assert download(wanted, tmp_path) == tmp_path
+        assert (tmp_path / "set" / "a.bin").stat().st_size == 300_000
+        return
+    lacking = "b.bin" if there == ["a.bin"] else "a.bin"
+    with pytest.raises(MissingError, match=rf"set is there and lacks {lacking}; move it away or complete it"):
+        download(wanted, tmp_path)
+    assert server.asked == []
+    assert sorted(p.name for p in (tmp_path / "set").iterdir()) == there
+    (tmp_path / "set" / lacking).write_text("")
+    assert download(wanted, tmp_path) == tmp_path
+
+
+def test_the_published_folders_hold_what_their_reader_looks_for():
+    for name in ("cifar10", "cifar100"):
+        assert ARCHIVES[name].holds == files_of(name)
+        assert ARCHIVES[name].unpacks_to in LAYOUTS["cifar_python"].looks_for(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"x" * 9, "it has 9 of 495 bytes"), (b"wrong" * 99, "its md5 is [0-9a-f]{32}, not [0-9a-f]{32}")],
+)
+def test_offline_a_damaged_archive_is_named(server, tmp_path, monkeypatch, content, said):
+    monkeypatch.setenv(VARIABLE, "1")
+    (tmp_path / "file.tar.gz").write_bytes(content)
+    wanted = archive(server, b"right" * 99, "/f")
+    with pytest.raises(
+        MissingError, match=rf"file.tar.gz is not the published file: {said}; get it from http"
+    ):
+        download(wanted, tmp_path)
+    assert (tmp_path / "file.tar.gz").read_bytes() == content
+
+
+def test_a_server_that_talks_nonsense_is_passed_over(server, tmp_path, monkeypatch):
+    wanted = archive(server, b"right" * 99, "/nonsense", "/f")
+    opened = module.urllib.request.urlopen
+
+    def answer(request, timeout):
+        if request.full_url.endswith("/nonsense"):
+            raise http.client.BadStatusLine("SSH-2.0\r\n")
+        return opened(request, timeout=timeout)
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", answer)
+    assert download(wanted, tmp_path).read_bytes() == b"right" * 99
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_links_are_not_written_through(server, tmp_path, dangling):
+    target = tmp_path / "elsewhere"
+    if not dangling:
+        target.write_bytes(b"mine")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file.tar.gz.part").symlink_to(target)
+    with pytest.raises(MissingError, match="part is in the way: it is no regular file"):
+        download(archive(server, b"right" * 99, "/f"), tmp_path / "data")
+    assert target.exists() is not dangling
+    assert dangling or target.read_bytes() == b"mine"
+    # And where the link comes after the look.
+    with (
+        pytest.raises(OSError, match="symbolic links"),
+        open(tmp_path / "data" / "file.tar.gz.part", "wb", opener=module._no_link),
+    ):
+        pass
+
+
+def test_two_downloads_of_one_file_are_one_too_many(server, tmp_path, own_cache):
+    wanted = archive(server, b"right" * 99, "/f")
+    with (
+        module._alone(tmp_path / "file.tar.gz"),
+        pytest.raises(MissingError, match="another process is downloading .*file.tar.gz"),
+    ):
+        download(wanted, tmp_path)
+    assert server.asked == []
+    assert download(wanted, tmp_path).read_bytes() == b"right" * 99
+    assert [p.name for p in tmp_path.iterdir() if p != own_cache] == ["file.tar.gz"]

@@ -328,3 +328,103 @@ def test_a_colour_that_never_changes(tmp_path, own_cache):
     where = folder(tmp_path / "d", plain([blank] * N), "train.parquet")
     with pytest.raises(MissingError, match="channel 0 has the same value in all training images"):
         data.load("parquet", "train", where)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (pa.array([0, 1, 0, 30_000_000, 1, 2]), "row 3: label is 30000000, where labels are 0, 1, 2"),
+        (pa.array([0, 1, 0, 1, 1, 2**63 + 5], pa.uint64()), "row 5: label is 9223372036854775813, where"),
+        (pa.array([0, 1, 0, 1, 6, 1]), "row 4: label is 6, where labels are .* no more than 6 classes"),
+        (pa.array([0, -1, 0, 1, 1, 1]), "row 1: label is -1, where"),
+        (pa.array([None] * N, pa.int64()), "row 0: no label"),
+    ],
+)
+def test_labels_that_cannot_be_indices(tmp_path, own_cache, labels, message):
+    where = folder(tmp_path / "d", plain(labels=labels), "train.parquet")
+    with pytest.raises(MissingError, match=rf"train.parquet, {message}"):
+        data.load("parquet", "train", where)
+
+
+def test_classes_without_images_are_told(tmp_path, own_cache):
+    where = folder(tmp_path / "d", plain(labels=[0, 5, 0, 5, 0, 5]), "train.parquet")
+    folder(where, plain(BLOBS[:1], [5]), "test.parquet")
+    for split in ("train", "test"):
+        found = data.load("parquet", split, where)
+        assert found.classes == 6
+        assert found.notes == ("4 of the 6 classes have no training images: 1, 2, 3, 4",)
+    whole = folder(tmp_path / "e", plain(), "train.parquet")
+    assert data.load("parquet", "train", whole).notes == ()
+
+
+def test_images_of_a_dictionary_are_not_unpacked_all_at_once(tmp_path, own_cache, monkeypatch):
+    """One large value for all rows: 4 kB on disk, 150 MB as bytes objects when 300 of them exist at a time."""
+    large = BLOBS[0] + bytes(500_000)
+    where = folder(tmp_path / "d", plain([large] * 300, [i % 2 for i in range(300)]), "train.parquet")
+    most = 0
+    decode = hub_parquet.Decoder.add
+
+    def watched(self, start, count, blob, at):
+        nonlocal most
+        most = max(most, sum(len(blob(i)) for i in range(count)))
+        decode(self, start, count, blob, at)
+
+    monkeypatch.setattr(hub_parquet.Decoder, "add", watched)
+    monkeypatch.setattr(hub_parquet, "_WAITING_BYTES", 10_000_000)
+    found = data.load("parquet", "train", where, img_size=16)
+    assert torch.equal(found.images, found.images[:1].expand(300, -1, -1, -1))
+    assert 10_000_000 <= most <= 10_000_000 + 16 * len(large)
+
+
+def test_an_image_of_an_absurd_size_is_named(tmp_path, own_cache, monkeypatch):
+    from kdstats.data.sources import trees
+
+    monkeypatch.setattr(trees, "FILE_LIMIT", 100_000)
+    blobs = [*BLOBS[:4], BLOBS[4] + bytes(100_000), BLOBS[5]]
+    where = folder(tmp_path / "d", plain(blobs), "train.parquet")
+    with pytest.raises(MissingError, match=r"train.parquet, row 4 holds 0 MB by its own account"):
+        data.load("parquet", "train", where)
+
+
+def test_rows_that_are_packed_like_no_images(tmp_path, own_cache, monkeypatch):
+    from kdstats.data.sources import parquet_files
+
+    monkeypatch.setattr(parquet_files, "_PACKED_FROM", 1_000_000)
+    (tmp_path / "d").mkdir()
+    many = plain([bytes([i]) + bytes(1_000_000) for i in range(N)])
+    pq.write_table(many, tmp_path / "d" / "train.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(
+        MissingError, match=r"train.parquet: row group 0 has 0.0 MB and promises 6 MB; images cannot"
+    ):
+        data.load("parquet", "train", tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ("[" * 200_000, "train.parquet, metadata: nested too deeply"),
+        (
+            json.dumps({"info": {"features": {"label": {"names": ["a", [1]]}}}}),
+            "names of classes are up to 100,000",
+        ),
+        (
+            json.dumps({"info": {"features": {"label": {"names": ["a", "b\nc"]}}}}),
+            r"class 1 is named 'b\\nc'; a name",
+        ),
+        (json.dumps({"info": {"features": {"label": {"names": ["", "b"]}}}}), "class 0 is named ''"),
+    ],
+)
+def test_metadata_that_makes_no_sense(tmp_path, own_cache, metadata, message):
+    content = plain(labels=[0, 1] * 3).replace_schema_metadata({b"huggingface": metadata.encode()})
+    where = folder(tmp_path / "d", content, "train.parquet")
+    with pytest.raises(MissingError, match=message) as caught:
+        data.load("parquet", "train", where)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_columns_of_one_name(tmp_path, own_cache, name):
+    twice = plain().append_column(name, plain()[name])
+    where = folder(tmp_path / "d", twice, "train.parquet")
+    with pytest.raises(MissingError, match=f"train.parquet has 2 columns '{name}'; one is expected"):
+        data.load("parquet", "train", where)

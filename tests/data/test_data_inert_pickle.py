@@ -204,3 +204,84 @@ def test_damaged_pickles_never_end_in_a_traceback(tmp_path):
             assert "train" in str(error)
             refused += 1
     assert refused > 300
+
+
+def shared(depth: int) -> bytes:
+    """Tuples of tuples: each level holds the one below twice, so that printing it takes 2 ** depth words."""
+    return b"".join(b"h\x02\x86q\x02" for _ in range(depth))
+
+
+def test_a_label_is_not_printed(tmp_path):
+    """Printing 40 levels of shared tuples would not end; as a label they are named by their type."""
+    from kdstats.data.sources import cifar_python
+
+    blob = python2({b"data": ROWS, b"fine_labels": [3, 4]})
+    assert blob.endswith(b"(K\x03K\x04eu.")
+    nested = blob[: -len(b"K\x04eu.")] + b")q\x02" + shared(40) + b"eu."
+    for label, said in (
+        (nested, "of type tuple"),
+        (blob.replace(b"K\x04eu.", b"\x8a\x0a" + b"\x7f" * 10 + b"eu."), "63 bits"),
+    ):
+        (tmp_path / "train").write_bytes(label)
+        with pytest.raises(MissingError, match=f"row 1: label is .*{said}, expected 0…99"):
+            cifar_python._batch(tmp_path / "train", "fine_labels", 100)
+
+
+def test_depth_is_borne_or_refused(tmp_path):
+    deep = b")" + b"\x85" * 200_000
+    for blob in (
+        b"\x80\x02}U\x01a" + deep + b"s.",
+        b"\x80\x02}" + deep + b"U\x01as.",
+        b"\x80\x02" + deep + b".",
+    ):
+        try:
+            assert set(read(tmp_path / "train", blob)) == {"a"}
+        except MissingError as error:
+            assert len(str(error)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError])
+def test_what_exhausts_the_machine_is_refused(tmp_path, monkeypatch, error):
+    def run(self: object, blob: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(inert_pickle._Machine, "run", run)
+    with pytest.raises(MissingError, match=f"train is refused: it needs too much .{error.__name__}"):
+        read(tmp_path / "train", b"\x80\x02}.")
+
+
+LONG = 200_000
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        b"c_codecs\nencode\nh\x00h\x01\x86R",  # the same text as bytes
+        b"}h\x02K\x01s",  # the same bytes as a key
+        b"cnumpy\ndtype\nh\x02\x85R",  # and as the code of a type
+    ],
+)
+def test_what_is_made_is_no_more_than_the_file_holds(tmp_path, again):
+    long = LONG.to_bytes(4, "little")
+    head = (
+        b"\x80\x02X"
+        + long
+        + b"a" * LONG
+        + b"q\x00"
+        + b"X\x06\0\0\0latin1q\x01"
+        + b"T"
+        + long
+        + b"a" * LONG
+        + b"q\x02"
+    )
+    assert isinstance(read(tmp_path / "train", head + again * 2 + b"}."), dict)
+    with pytest.raises(MissingError, match="it makes more text than it holds"):
+        read(tmp_path / "train", head + again * 5 + b"}.")
+
+
+def test_words_of_the_file_are_cut_short(tmp_path):
+    name = b"x" * 100_000
+    for blob in (b"c" + name + b"\n" + name + b"\n.", b"I" + name + b"\n."):
+        with pytest.raises(MissingError) as caught:
+            read(tmp_path / "train", blob)
+        assert len(str(caught.value)) < 400 + len(str(tmp_path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +13,8 @@ import pytest
 from data_makers import cifar100_python, class_folders, encoded, picture, tiny, zipped
 
 from kdstats import data
-from kdstats.data import loading
-from kdstats.data.loading import channel_moments
+from kdstats.data import loading, moments
+from kdstats.data.moments import channel_moments
 from kdstats.data.registry import DataCard
 from kdstats.data.sources import LAYOUTS
 from kdstats.data.standard import StandardAugmentation
@@ -173,3 +175,38 @@ def test_the_cache_knows_sizes_and_sets_apart(tmp_path, own_cache):
         assert (again.digest, again.mean, again.base) == (before.digest, before.mean, before.base)
     # Resizing to the size that they have is no change; both sets hold the same images.
     assert len({s.digest for s in sets}) == 4
+
+
+def test_moments_are_counted_in_blocks_of_pixels(monkeypatch):
+    """Whatever the size of the images: bincount widens what it is given to eight bytes."""
+    widest = 0
+    count = np.bincount
+
+    def watched(block, minlength):
+        nonlocal widest
+        widest = max(widest, len(block))
+        return count(block, minlength=minlength)
+
+    monkeypatch.setattr(moments, "_PIXELS", 1000)
+    monkeypatch.setattr(np, "bincount", watched)
+    for shape in ((300, 3, 5, 5), (7, 3, 40, 41)):
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        values = images.astype(np.float64) / 255
+        means, deviations = channel_moments(images)
+        assert means == pytest.approx(values.mean((0, 2, 3)), abs=1e-14)
+        assert deviations == pytest.approx(values.std((0, 2, 3)), abs=1e-14)
+    assert widest == 1000
+
+
+def test_names_are_loaded_when_they_are_asked_for():
+    code = (
+        "import sys, kdstats.cli.datasets as d; from kdstats import data; from kdstats.data import card, download\n"
+        "d._cards('table'), d._card('cifar100', 'table'), data.names(), data.card('digits')\n"
+        "assert not {'torch', 'PIL', 'pyarrow', 'sklearn'} & set(sys.modules), 'too much is imported'\n"
+        "assert data.Selection.__name__ == 'Selection' and set(data.__all__) == set(dir(data))\n"
+        "assert all(hasattr(data, name) for name in data.__all__) and not hasattr(data, 'Nothing')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -93,6 +93,26 @@ def test_a_header_that_promises_gigabytes_is_not_decoded(monkeypatch):
                 decode(bomb(side), "here", geometry)
 
 
+def test_a_damaged_chunk_behind_the_pixels_is_the_images_fault():
+    """Pillow leaves an empty colour profile by IndexError."""
+    good = encoded(picture())
+    end = good.rindex(b"IEND") - 4
+    chunk = bytes(4) + b"iCCP" + zlib.crc32(b"iCCP").to_bytes(4, "big")
+    with pytest.raises(MissingError, match=r"here: not a readable image \(index out of range\)"):
+        decode(good[:end] + chunk + good[end:], "here", NATIVE)
+
+
+def test_what_is_not_the_images_fault_passes(monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with pytest.raises(ZeroDivisionError):
+        pixels.decoded(encoded(picture()), "here", NATIVE, lambda image: 1 // 0)
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(MemoryError):
+        decode(encoded(picture()), "here", NATIVE)
+
+
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
 def test_damaged_images_never_end_in_a_traceback(form):
     rng = np.random.default_rng(1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from torchvision.transforms import functional as tv
 
 from kdstats import data
 from kdstats.data import ImageSet, ImageStream
-from kdstats.data.sources.class_folders import find
+from kdstats.data.sources.class_tree import find
 from kdstats.data.sources.layout import Wanted
 from kdstats.data.sources.trees import Folder
 from kdstats.data.standard import StandardAugmentation
@@ -55,7 +58,8 @@ def both(tmp_path, own_cache):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("base", [None, "crop3+flip"])
-def test_a_stream_gives_what_a_held_set_gives(both, workers, base):
+def test_a_stream_gives_what_a_held_set_gives(both, workers, base, monkeypatch):
+    monkeypatch.setattr("kdstats.data.stream._FEW_IMAGES", 0)
     held, root = both
     stream = stream_like(held, root, workers)
     standard = None if base is None else StandardAugmentation(base)
@@ -119,6 +123,8 @@ def imagenet(root: Path, split: str = "train", monkeypatch=None, **changes) -> I
 def test_training_images_are_torchvisions_resized_crops(photographs, monkeypatch, workers):
     from dataclasses import replace
 
+    for limit in ("_FEW_IMAGES", "_FEW_BATCHES"):
+        monkeypatch.setattr(f"kdstats.data.stream.{limit}", 0)
     stream = replace(imagenet(photographs, monkeypatch=monkeypatch, img_size=56), workers=workers)
     base = StandardAugmentation("resizedcrop")
     batches = list(stream.batches([torch.tensor([5, 0]), torch.tensor([11])], base, 7, 2))
@@ -159,6 +165,7 @@ def test_test_images_are_resized_and_cut_as_the_field_does(photographs, monkeypa
 
 def test_boxes_have_torchvisions_distribution():
     base = StandardAugmentation("resizedcrop+flip")
+    torch.manual_seed(0)  # of torchvision's own draws
     for width, height in ((500, 375), (375, 500), (64, 640)):
         ours = np.array([base.box(i, width, height, 0, 0) for i in range(3000)], dtype=float)
         image = torch.empty(3, height, width)
@@ -205,6 +212,7 @@ def test_held_images_take_no_resized_crop(both):
 def test_a_damaged_file_is_named_in_one_line(photographs, monkeypatch, workers):
     from dataclasses import replace
 
+    monkeypatch.setattr("kdstats.data.stream._FEW_IMAGES", 0)
     stream = replace(imagenet(photographs, monkeypatch=monkeypatch), workers=workers)
     bad = photographs / "train" / "n02" / "1.JPEG"
     bad.write_bytes(bad.read_bytes()[:300])
@@ -249,7 +257,7 @@ def test_imagenet100_is_the_classes_of_its_list(tmp_path):
     with pytest.raises(MissingError, match="no class folder 'n00o1'; the nearest is 'n00"):
         data.load("imagenet100", "train", tmp_path)
     (tmp_path / "imagenet100.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(MissingError, match="is not a list of class folders in UTF-8"):
+    with pytest.raises(MissingError, match="imagenet100.txt cannot be read: it is not UTF-8"):
         data.load("imagenet100", "train", tmp_path)
 
 
@@ -263,3 +271,96 @@ def test_the_digest_follows_names_labels_and_sizes(photographs, monkeypatch):
     assert imagenet(photographs, monkeypatch=monkeypatch).digest == before
     (photographs / "train" / "n01" / "0.JPEG").write_bytes(b"x" * 10)
     assert imagenet(photographs, monkeypatch=monkeypatch).digest != before
+
+
+def test_the_digest_knows_the_sides_and_the_stamp_the_times(photographs, monkeypatch):
+    whole = imagenet(photographs, monkeypatch=monkeypatch, img_size=56)
+    assert imagenet(photographs, monkeypatch=monkeypatch, img_size=56).digest == whole.digest
+    assert imagenet(photographs, monkeypatch=monkeypatch, img_size=57).digest != whole.digest
+    listing = find(Folder(photographs), Wanted("imagenet", "train"))
+    fields = {"name": "imagenet", "split": "train", "mean": (0.5,) * 3, "std": (0.5,) * 3, "base": "none"}
+    made = [
+        ImageStream.of(Folder(photographs), listing, 0, size=56, shorter=side, **fields)
+        for side in (56, 64, 64)
+    ]
+    assert made[0].digest != made[1].digest == made[2].digest == whole.digest
+    assert whole.notes == ("identified by names and sizes of its files",)
+    # Another content of the same length is another time of writing.
+    assert made[0].stamp == made[1].stamp == whole.stamp != ""
+    file = photographs / whole.files[7].decode()
+    blob = file.read_bytes()
+    file.write_bytes(blob[:-1] + b"\0")
+    os.utime(file, ns=(0, 1))
+    later = imagenet(photographs, monkeypatch=monkeypatch, img_size=56)
+    assert later.digest == whole.digest
+    assert later.stamp != whole.stamp
+    assert later.take(2).stamp == later.stamp
+
+
+def test_held_images_have_no_stamp(both):
+    held, _ = both
+    assert held.stamp == ""
+
+
+def test_a_crop_that_is_too_wide_is_refused_in_streams_too(both):
+    held, root = both
+    for images in (held, stream_like(held, root, 0)):
+        with pytest.raises(UsageError, match="crop13 pads 13 pixels around images of 24x24"):
+            next(images.batches([torch.arange(2)], StandardAugmentation("crop13")))
+        assert next(images.batches([torch.arange(2)], StandardAugmentation("crop12"))).images.shape[2] == 24
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "workers"),
+    [(500, 10, 3), (63, 1, 0), (64, 1, 3), (500, 250, 0), (500, 200, 3), (90, 40, 3)],
+)
+def test_processes_are_started_where_they_pay(both, monkeypatch, count, size, workers):
+    from kdstats.data import stream as module
+
+    held, root = both
+    stream, asked = stream_like(held, root, 3), []
+
+    def loader(files, num_workers, batch_sampler, **_):
+        asked.append(num_workers)
+        return (torch.zeros(len(at), 3, 24, 24, dtype=torch.uint8) for at in batch_sampler)
+
+    monkeypatch.setattr(module, "DataLoader", loader)
+    list(stream.batches(torch.split(torch.arange(count) % len(stream), size)))
+    assert asked == [workers]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_whatever_fails_in_a_reading_process_is_one_line(both, workers, monkeypatch):
+    from kdstats.data import stream as module
+
+    def broken(*_):
+        raise ZeroDivisionError("some\nlines")
+
+    monkeypatch.setattr(module, "decoded", broken)
+    stream = stream_like(*both, workers)
+    with pytest.raises(MissingError, match=r"^/.*/train/cat/0.png: ZeroDivisionError: some$"):
+        list(stream.batches(torch.split(torch.arange(66) % len(stream), 6)))
+
+
+ABANDON = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_data_stream import Folder, ImageStream, Path, Wanted, find
+
+tree = Folder(Path(sys.argv[1]))
+fields = {"name": "x", "split": "train", "mean": (0.5,) * 3, "std": (0.5,) * 3, "base": "none"}
+stream = ImageStream.of(tree, find(tree, Wanted("x", "train")), 2, size=16, shorter=16, **fields)
+assert stream._workers_for([torch.arange(8)] * 9) == 2
+left = stream.in_order(8)
+next(left)
+del left
+kept = stream.in_order(8)
+next(kept)
+""".replace("import sys\n", "import sys\n\nimport torch\n", 1)
+
+
+def test_an_iterator_that_is_left_says_nothing(tmp_path):
+    root = class_folders(tmp_path / "d", count=24)
+    command = [sys.executable, "-c", ABANDON, str(root), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

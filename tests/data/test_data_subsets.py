@@ -300,3 +300,22 @@ def test_a_selection_divides_without_overlap():
     ids = {*splits.train.sample_id.tolist(), *splits.validation.sample_id.tolist()}
     assert ids == set(whole.train().sample_id.tolist())
     assert Selection("digits").train().digest != whole.train().digest != splits.train.digest
+
+
+def test_images_per_class_are_of_training_images_alone():
+    chosen = Selection("digits", classes="3", per_class=4, val_split=0.25)
+    all_of_them = data.load("digits", "test").take(3)
+    for test in (chosen.test(), chosen.splits().test):
+        assert torch.equal(test.sample_id, all_of_them.sample_id)
+        assert test.digest == all_of_them.digest
+
+
+def test_splits_are_read_and_divided_once(monkeypatch):
+    from kdstats.data import selection
+
+    asked = []
+    monkeypatch.setattr(selection, "load", lambda name, split, *_: asked.append(split) or WHOLE)
+    splits = Selection("made", val_split=0.2).splits()
+    assert sorted(asked) == ["test", "train"]
+    assert splits.validation is not None
+    assert len(splits.train) + len(splits.validation) == len(WHOLE)

@@ -332,3 +332,10 @@ def test_the_real_sample_cut_short(tiny_imagenet_tar, tmp_path, own_cache):
         (tmp_path / "t.tar").write_bytes(whole[:cut])
         with pytest.raises(MissingError, match="t.tar"):
             data.load("tiny-imagenet", "train", tmp_path / "t.tar")
+
+
+def test_words_that_cannot_be_printed(tmp_path, own_cache):
+    root = tiny(tmp_path / "d")
+    (root / "words.txt").write_text("n01\tcrane\x1b[31m\n")
+    with pytest.raises(MissingError, match=r"words.txt: class 0 is named 'crane.*'; a name is printable"):
+        data.load("tiny-imagenet", "train", root)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +21,8 @@ import psutil
 from kdstats.records.scanner import read_runs, read_study
 
 ROOT = Path(__file__).parents[2]
-SMALL = """
+EPOCHS = 20  # long enough that a run can be met in the middle of it, on a fast machine too
+SMALL = f"""
 [study]
 name = "small"
 per_class = 40
@@ -30,7 +33,7 @@ seeds = [0, 1]
 [teacher.resnet8]
 weights = "shipped"
 [train]
-epochs = 15
+epochs = {EPOCHS}
 [probe]
 tol = 0.5
 [report]
@@ -43,9 +46,9 @@ def command(*words: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    own = {k: v for k, v in os.environ.items() if k not in ("KDSTATS_TRACEBACK", "RAY_ADDRESS")}
-    # One thread everywhere: sums of many threads differ in the last bit.
-    return own | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # Nothing but the study may say how many threads a run has, or results would not be equal bit for bit.
+    silent = ("KDSTATS_TRACEBACK", "RAY_ADDRESS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {k: v for k, v in os.environ.items() if k not in silent} | {"PYTHONPATH": str(ROOT)}
 
 
 def call(*words: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
@@ -91,6 +94,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
         time.sleep(0.02)
 
 
+def at_work(out: Path) -> list[int]:
+    """Processes that hold a run which has a state and has not ended."""
+    found = []
+    for state in out.glob("runs/*/*/*/*/state.pt"):
+        for claim in state.parent.glob(".claim-*"):
+            with contextlib.suppress(OSError, ValueError):
+                found.append(int(json.loads(claim.read_text())["pid"]))
+    return found
+
+
 def fingerprint(out: Path) -> dict[str, str]:
     """Name → sha256 of every network a study trained."""
     return {
@@ -112,6 +125,6 @@ def same(out: Path, calm: Path) -> None:
     assert fingerprint(out) == fingerprint(calm)
     assert len(list(out.rglob("done.json"))) == 4
     for run in (out / "runs").rglob("metrics.jsonl"):
-        assert len(run.read_text().splitlines()) == 15, "an epoch is there twice or missing"
+        assert len(run.read_text().splitlines()) == EPOCHS, "an epoch is there twice or missing"
     left = [p for pattern in ("*.tmp", ".claim-*", ".stop", "state.pt") for p in out.rglob(pattern)]
     assert not left, left

@@ -1,11 +1,13 @@
 """kill −9 of drivers and workers, signals, and two drivers at once: nothing complete is lost, nothing is there twice."""
 
+import json
 import random
 import signal
 import time
 
+import psutil
 import pytest
-from study_under_fault import call, same, wait_for
+from study_under_fault import at_work, call, same, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -46,7 +48,7 @@ def test_killed_three_times_at_random_moments(file, tmp_path, calm, start, rng):
 def test_a_signal_stops_after_a_checkpoint(file, tmp_path, start, signum, code):
     out = tmp_path / "out"
     driver = start("run", file, "--out", out, "--workers", "2", "--set", "train.epochs=400")
-    wait_for(lambda: len(list(out.rglob("state.pt"))) == 2)
+    wait_for(lambda: len(at_work(out)) == 2 or driver.process.poll() is not None)
     family = driver.workers()
     returned, said = driver.end(signum)
     assert returned == code, said
@@ -62,9 +64,29 @@ def test_a_signal_stops_after_a_checkpoint(file, tmp_path, start, signum, code):
     assert not (out / ".stop").exists()
 
 
+def _owner(out):
+    """The process that owns the study; a contender, whose count is 0, is none."""
+    for claim in out.glob(".claim-*"):
+        try:
+            said = json.loads(claim.read_text())
+        except (OSError, ValueError):
+            continue
+        if int(said["beat"]):
+            return said["pid"]
+    return None
+
+
 def test_two_drivers_at_once(file, tmp_path, calm, start):
     out = tmp_path / "out"
     both = [start("run", file, "--out", out, "--workers", "2") for _ in range(2)]
+    wait_for(lambda: _owner(out))
+    owner = psutil.Process(_owner(out))
+    other = next(driver.process for driver in both if driver.process.pid != owner.pid)
+    owner.suspend()  # however slow the other is, it meets an owner; one that sleeps is no dead one
+    try:
+        wait_for(lambda: other.poll() is not None)
+    finally:
+        owner.resume()
     said = [driver.process.communicate(timeout=500)[1] for driver in both]
     codes = sorted(driver.process.returncode for driver in both)
     assert codes == [0, 2], said

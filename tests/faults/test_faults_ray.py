@@ -5,7 +5,7 @@ import sys
 
 import psutil
 import pytest
-from study_under_fault import environment, same, wait_for
+from study_under_fault import at_work, environment, same, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -15,7 +15,7 @@ import sys, time
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 second = cluster.add_node(num_cpus=1)
-print(cluster.address, flush=True)
+print(cluster.address, second.all_processes["raylet"][0].process.pid, flush=True)
 sys.stdin.readline()
 cluster.remove_node(second, allow_graceful=False)
 print("removed", flush=True)
@@ -37,6 +37,7 @@ def cluster(tmp_path):
     )
     yield process
     process.stdin.close()
+    process.stdout.close()
     try:
         process.wait(timeout=30)
     except subprocess.TimeoutExpired:
@@ -45,21 +46,27 @@ def cluster(tmp_path):
             member.kill()
 
 
+def _held(raylet, out):
+    """Workers of a node in the middle of a run."""
+    pids = at_work(out)
+    return [p for p in psutil.Process(raylet).children(recursive=True) if p.pid in pids]
+
+
 def test_a_node_is_killed_and_every_run_ends_once(file, tmp_path, calm, cluster, start):
     out = tmp_path / "out"
-    address = cluster.stdout.readline().strip()
+    address, raylet = cluster.stdout.readline().split()
     words = ("--executor", "ray", "--set", f"executor.address={address}")
     driver = start("run", file, "--out", out, *words)
-    # Both nodes hold one core each: two runs with whole epochs mean that both are at work.
-    wait_for(lambda: len(list(out.rglob("state.pt"))) == 2 or driver.process.poll() is not None)
-    at_work = len(list((out / "runs").rglob(".claim-*")))
+    wait_for(lambda: _held(int(raylet), out) or driver.process.poll() is not None)
+    lost = _held(int(raylet), out)
+    assert lost, "the second node was given nothing"
+    for worker in lost:
+        worker.suspend()  # so that the run is certainly in its middle when the node goes
     cluster.stdin.write("\n")
     cluster.stdin.flush()
     assert cluster.stdout.readline().strip() == "removed"
-    unfinished = 4 - len(list(out.rglob("done.json")))
     _, said = driver.process.communicate(timeout=500)
     assert driver.process.returncode == 0, said
-    assert at_work == 2
-    assert unfinished >= 2, "the node died too late to disturb anything"
+    assert not any(worker.is_running() for worker in lost)
     assert said.count("  done") == 4, said
     same(out, calm)

@@ -4,7 +4,7 @@ import signal
 
 import psutil
 import pytest
-from study_under_fault import call, same, wait_for
+from study_under_fault import at_work, call, same, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -15,14 +15,18 @@ def _jobs(driver):
     return [p for p in family if "submitit.core._submit" in p.cmdline()]
 
 
+def _held(driver, out):
+    """Jobs in the middle of a run."""
+    pids = at_work(out)
+    return [job for job in _jobs(driver) if job.pid in pids]
+
+
 def test_a_preempted_job_is_queued_again_and_continues(file, tmp_path, calm, start):
     out = tmp_path / "out – 数"
     words = ("--executor", "slurm", "--workers", "2", "--set", "executor.cluster=local")
     driver = start("run", file, "--out", out, *words)
-    wait_for(lambda: list(out.rglob("state.pt")))
-    state = next(out.rglob("state.pt"))
-    claim = next(state.parent.glob(".claim-*")).read_text()
-    job = next(p for p in _jobs(driver) if f'"pid": {p.pid},' in claim)
+    wait_for(lambda: _held(driver, out) or driver.process.poll() is not None)
+    job = _held(driver, out)[0]
     job.send_signal(signal.SIGUSR2)
     _, said = driver.process.communicate(timeout=500)
     assert driver.process.returncode == 0, said

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import struct
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +258,95 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         save_weights(net(1), file)
     assert file.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def kinds(state: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, str]]:
+    """Strange tensors in the place of fc.weight, and what is said of them."""
+    weight = state["fc.weight"]
+    return {
+        "int8": (weight.to(torch.int8), r"another kind of numbers .* fc.weight \(int8 for float32\)"),
+        "bool": (weight > 0, r"fc.weight \(bool for float32\)"),
+        "float8": (weight.to(torch.float8_e4m3fn), r"fc.weight \(float8_e4m3fn for float32\)"),
+        "complex": (weight.to(torch.complex64), r"fc.weight \(complex64 for float32\)"),
+        "large": (weight.double() + 1e300, r"fc.weight \(float64, too large for float32\)"),
+        "sparse": (weight.to_sparse(), "fc.weight is a sparse coo tensor"),
+        "meta": (weight.to("meta"), "fc.weight is a meta tensor"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["int8", "bool", "float8", "complex", "large", "sparse", "meta"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_foreign_kinds_of_numbers_are_named(tmp_path, kind, suffix):
+    state = net().state_dict()
+    strange, said = kinds(state)[kind]
+    file = tmp_path / f"w{suffix}"
+    content = {**state, "fc.weight": strange}
+    if suffix == ".safetensors":
+        if kind in ("sparse", "meta"):
+            return  # the format has no such tensors
+        save_file(content, file)
+    else:
+        torch.save(content, file)
+    target = net(1)
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's on reading sparse tensors
+        with pytest.raises(MissingError, match=said) as caught:
+            load_weights(target, file)
+    assert file.name in str(caught.value)
+    assert same(target, before)
+
+
+def test_a_quantised_tensor_is_named(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        strange = torch.quantize_per_tensor(torch.rand(10, 64), 0.1, 0, torch.qint8)
+        torch.save({**net().state_dict(), "fc.weight": strange}, tmp_path / "w.pth")
+        with pytest.raises(MissingError, match="fc.weight is a quantised tensor"):
+            read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_and_counters_of_other_widths_are_welcome(tmp_path, dtype):
+    made = net()
+    state = {k: v.to(dtype if v.is_floating_point() else torch.int32) for k, v in made.state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    other = net(1)
+    load_weights(other, tmp_path / "w.pth")
+    wanted = made.state_dict()
+    assert same(other, {k: v.to(wanted[k].dtype) for k, v in state.items()})
+
+
+def test_archives_that_would_unpack_to_more_than_themselves_are_refused(tmp_path):
+    good, packed, overlapping = (tmp_path / name for name in ("good.pth", "packed.pth", "overlapping.pth"))
+    torch.save({"fc.weight": torch.zeros(1_000_000)}, good)
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member))
+    assert packed.stat().st_size < good.stat().st_size / 100
+    with pytest.raises(
+        MissingError, match=r"packed.pth was not written by PyTorch and was refused: .* is compressed"
+    ):
+        read_state_dict(packed)
+    # The directory names the large member nine times over.
+    content = good.read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    entries, size, at = struct.unpack("<HII", content[end + 10 : end + 20])
+    if at == 0xFFFFFFFF:
+        pytest.fail("PyTorch wrote a zip64 directory for a small file")
+    directory = content[at : at + size]
+    head = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, entries * 9, entries * 9, size * 9, at, 0)
+    overlapping.write_bytes(content[:at] + directory * 9 + head)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(MissingError, match=r"overlapping.pth .* refused: [\d,]+ bytes in a file of"):
+            read_state_dict(overlapping)
+    assert list(read_state_dict(good)) == ["fc.weight"]
+
+
+def test_a_name_that_cannot_be_a_files_is_missing():
+    with pytest.raises(MissingError, match="File name too long"):
+        read_state_dict("x" * 5000)
 
 
 def test_nothing_in_the_room_can_run_a_pickle():

@@ -21,8 +21,10 @@ def test_a_state_comes_back(saved):
 
 
 def test_another_runs_state_and_no_state_mean_start_anew(saved):
-    assert load_state(saved, "b") is None
-    assert load_state(saved.with_name("none"), "a") is None
+    said: list[str] = []
+    assert load_state(saved, "b", said.append) is None
+    assert load_state(saved.with_name("none"), "a", said.append) is None
+    assert said == [f"{saved} belongs to another run or version: this run starts anew"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.7, 0.99])
@@ -30,7 +32,9 @@ def test_one_flipped_bit_anywhere_is_noticed(saved, share):
     content = bytearray(saved.read_bytes())
     content[int(share * len(content))] ^= 4
     saved.write_bytes(content)
-    assert load_state(saved, "a") is None
+    said: list[str] = []
+    assert load_state(saved, "a", said.append) is None
+    assert said == [f"{saved} is damaged: the run starts anew"]
 
 
 @pytest.mark.parametrize("length", [0, 10, 32, 500])

@@ -16,9 +16,9 @@ from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.load import load_network
 from runners import recipes
 from runners.loop import train_student
+from runners.run_spec import RunSpec
 from runners.training.best import Best as _Best
 from runners.training.step import score
-from runners.run_spec import RunSpec
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The shipped studies, their schema for editors, templates, YAML, exclusions and executors in the file."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from jsonschema import Draft202012Validator
 from kdstats import data, models, schemes
 from kdstats.errors import MissingError, UsageError
 from kdstats.teacher.network import Network
-from runners.config import ExcludeSection, read_study
-from runners.plan import make_specs, recipe_of
+from runners.config import SELF, ExcludeSection, read_study
+from runners.plan import make_runs, make_specs, recipe_of
 from runners.study import schema
 from runners.study.init import init, templates
+from runners.training.student_loss import StudentLoss
 
 SHIPPED = sorted((Path(__file__).parents[2] / "runners" / "studies").glob("*.toml"))
 GOOD = '[study]\nname = "x"\n[grid]\npairs = ["resnet8/lenet8"]\n'
@@ -25,23 +27,25 @@ def _file(tmp_path, text, name="s.toml"):
     return path
 
 
+def _teachers(study):
+    names = {pair.partition("/")[0] for pair in study.over_arms("pairs")} - {SELF}
+    return {name: Network(None, "t", name, "0" * 64, "t.safetensors", False, "") for name in names}
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_a_shipped_study_can_be_planned(path):
     """As far as a plan goes without the data: networks, schemes and recipes exist, every run has a folder of its own."""
     study = read_study(path)
     assert data.card(study.study.dataset).name == study.study.dataset
-    fake = {
-        pair.partition("/")[0]: Network(
-            None, "t", pair.partition("/")[0], "0" * 64, "t.safetensors", False, ""
-        )
-        for pair in study.grid.pairs
-    }
-    specs = make_specs(study, data.load("digits", "test"), fake)
+    specs = make_specs(study, data.load("digits", "test"), _teachers(study))
     assert len({spec.paths(Path("x")).root for spec in specs}) == len(specs)
-    assert len(specs) == len(study.grid.pairs) * len(study.grid.schemes) * len(study.grid.seeds)
+    grids = [arm.grid for arm in study.arms.values()]
+    assert len(specs) == sum(len(g.pairs) * len(g.schemes) * len(g.seeds) for g in grids)
     for spec in specs:
         assert schemes.get(spec.scheme, draws=spec.draws).least <= spec.recipe.batch_size
         assert models.canonical(spec.student) == spec.student
+        StudentLoss(spec, 100)  # weights, objective and targets fit each other
+        assert (spec.teaching is None) == bool(spec.teacher_sha256)
     assert path.read_text().startswith("#:schema ./study.schema.json\n")
 
 
@@ -60,8 +64,10 @@ def test_the_published_grid_is_the_papers():
 
 
 def test_prolonged_is_four_times_as_long():
-    study = read_study(next(p for p in SHIPPED if p.stem == "prolonged"))
-    assert study.train.resolve().milestones == (600, 720, 840)
+    arms = read_study(next(p for p in SHIPPED if p.stem == "prolonged")).arms
+    short, long = (arms[name].train.resolve() for name in ("240 epochs", "960 epochs"))
+    assert long.milestones == tuple(4 * epoch for epoch in short.milestones) == (600, 720, 840)
+    assert long.epochs == 4 * short.epochs == 960
 
 
 def test_the_schema_for_editors_is_current_and_accepts_what_is_shipped():
@@ -133,6 +139,86 @@ def test_exclusions_are_checked_against_the_grid(tmp_path):
         ('reason = "r"\nseed = 7', "exclusion 1 names seed 7"),
         ('reason = "r"\nscheme = "cutmx"', "cutmix"),
         ("seed = 1", "reason"),
+        ('reason = "r"\nvariant = "warm"', "names variant 'warm'"),
     ):
         with pytest.raises(UsageError, match=said):
             with_(bad)
+
+
+VARIANTS = (
+    GOOD
+    + """seeds = [0, 1]
+schemes = ["identity", "cutmix"]
+[[variant]]
+name = "cold"
+kd = {temperature = 1}
+[[variant]]
+name = "warm"
+[[variant]]
+name = "own"
+teaching = {kind = "dual"}
+grid = {pairs = ["self/lenet8"], schemes = ["cutmix"], seeds = [1, 2]}
+[[variant]]
+name = "long"
+train = {epochs = 60}
+"""
+)
+
+
+def test_variants_are_runs_of_their_own(tmp_path):
+    study = read_study(_file(tmp_path, VARIANTS))
+    images = data.load("digits", "test")
+    runs = make_runs(study, images, _teachers(study))
+    assert Counter(name for name, _ in runs) == {"cold": 4, "warm": 4, "own": 2, "long": 4}
+    by = {(name, s.scheme, s.seed): s for name, s in runs}
+    assert {by[name, "cutmix", 1].temperature for name in ("cold", "warm")} == {1.0, 4.0}
+    assert by["long", "cutmix", 0].recipe.epochs == 60
+    own = by["own", "cutmix", 2]
+    assert (own.teacher, own.teacher_weights, own.teacher_sha256) == ("self", "", "")
+    assert own.teaching.teachers == 2
+    assert "runs/self__lenet8/cutmix/seed=2" in own.paths(Path("x")).root.as_posix()
+    assert [s.seed for _, s in runs] == sorted(s.seed for _, s in runs), "seeds outermost"
+    # What a variant leaves alone is the very run that a study without variants makes.
+    plain = read_study(_file(tmp_path, VARIANTS.partition("[[variant]]")[0]))
+    assert by["warm", "cutmix", 0] in make_specs(plain, images, _teachers(plain))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[[variant]]\nname = "a"\nkd = {temprature = 1}',
+            "variant 'a': unknown key kd.temprature.*temperature",
+        ),
+        ('[[variant]]\nname = "a"\nkd = {temperature = 0}', "variant 'a': kd.temperature"),
+        ('[[variant]]\nname = "a"\nlog = {every = 2}', r"unknown key variant\.0\.log"),
+        ('[[variant]]\nname = "a"\n[[variant]]\nname = "a"', "variant 'a' is named twice"),
+        ('[[variant]]\nname = "a/b"', "variant.0.name"),
+        ('[[variant]]\nname = "a"\ngrid = {draws = "sample"}', "variant 'a': draws"),
+        (
+            '[[variant]]\nname = "a"\ntrain = {recipe = "cifar-short"}',
+            "variant 'a': batches of 128 images beside 64",
+        ),
+        ('[[variant]]\nname = "a"\ngrid = {schemes = ["cutmx"]}', "variant 'a'.*cutmix"),
+        (
+            '[[variant]]\nname = "a"\nteaching = {kind = "ema"}',
+            "write the pair self/lenet8, not resnet8/lenet8",
+        ),
+        (
+            '[[variant]]\nname = "a"\ngrid = {pairs = ["self/lenet8"]}',
+            "pair 'self/lenet8' has no fixed teacher",
+        ),
+        ('[teaching]\nkind = "ema"', "write the pair self/lenet8"),
+        ('[teacher.self]\nweights = "w"', "belongs to no pair"),
+    ],
+)
+def test_variants_and_teachings_that_make_no_sense_are_named(tmp_path, text, said):
+    with pytest.raises(UsageError, match=f"(?s){said}"):
+        read_study(_file(tmp_path, f"{GOOD}{text}\n"))
+
+
+def test_two_variants_that_are_one_run_are_refused(tmp_path):
+    text = '[[variant]]\nname = "a"\n[[variant]]\nname = "b"\nkd = {temperature = 4.0}\n'
+    study = read_study(_file(tmp_path, GOOD + text))
+    with pytest.raises(UsageError, match="variants 'a' and 'b' both make the run"):
+        make_runs(study, data.load("digits", "test"), _teachers(study))

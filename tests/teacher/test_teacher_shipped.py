@@ -12,8 +12,9 @@ from kdstats import data, models
 from kdstats.errors import MissingError, UsageError
 from kdstats.provenance import sha256_file
 from kdstats.teacher.accuracy import measure
+from kdstats.teacher.card import card_of
 from kdstats.teacher.evaluate import evaluate_da
-from kdstats.teacher.load import card_of, load_network, shipped_path
+from kdstats.teacher.load import load_network, shipped_path
 
 CPU = torch.device("cpu")
 

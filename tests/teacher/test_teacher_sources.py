@@ -16,7 +16,7 @@ from kdstats import data, models
 from kdstats.data import ImageSet
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.offline import VARIABLE
-from kdstats.teacher import architectures, pretrained
+from kdstats.teacher import architectures, normalisation
 from kdstats.teacher.accuracy import measure, remembered
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network, buffers_sha256, state_sha256
@@ -177,7 +177,7 @@ def test_torchvisions_trained_networks_see_their_own_normalisation(here):
     assert torch.allclose(found.logits(images.normalise(images.images)), expected, atol=1e-4)
     same = replace(images, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     assert not isinstance(
-        load_network("torchvision:resnet18", None, same, CPU).model, pretrained.Renormalised
+        load_network("torchvision:resnet18", None, same, CPU).model, normalisation.Renormalised
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import Protocol, Self
 
-from kdstats.data.sources.trees import check_name, check_size, join, litter, printable
+from kdstats.data.messages import printable, reason
+from kdstats.data.sources.trees import check_name, check_size, join, litter
 from kdstats.errors import MissingError
 
 # All members together, uncompressed: the full Tiny ImageNet is a quarter of a gigabyte.
@@ -95,7 +96,7 @@ class Archive:
         except MissingError:
             raise
         except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise MissingError(f"{self.where(file)} cannot be read: {_said(error)}") from None
+            raise MissingError(f"{self.where(file)} cannot be read: {reason(error)}") from None
 
     def where(self, file: str) -> str:
         return f"{self._path}:{printable(file)}" if file else self._path
@@ -109,7 +110,7 @@ class _Zip:
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise MissingError(f"{name} is not a readable zip file: {_said(error)}") from None
+            raise MissingError(f"{name} is not a readable zip file: {reason(error)}") from None
         self._infos = self._zip.infolist()
 
     def members(self) -> Iterator[tuple[str, int | None]]:
@@ -148,7 +149,7 @@ class _Tar:
             self._tar = tarfile.open(fileobj=self._stream, mode="r:")  # noqa: SIM115 - closed in close()
         except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
             self._stream.close()
-            raise MissingError(f"{name} is not a readable tar file: {_said(error)}") from None
+            raise MissingError(f"{name} is not a readable tar file: {reason(error)}") from None
 
     def members(self) -> Iterator[tuple[str, int | None]]:
         end = 0
@@ -175,7 +176,7 @@ class _Tar:
             try:
                 member = next(members, None)
             except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
-                raise MissingError(f"{self._name} is cut short or damaged: {_said(error)}") from None
+                raise MissingError(f"{self._name} is cut short or damaged: {reason(error)}") from None
             if member is None:
                 return
             yield member
@@ -210,7 +211,3 @@ def _link(where: str) -> MissingError:
     return MissingError(
         f"{where} is a link; links inside archives are not followed: unpack the archive yourself"
     )
-
-
-def _said(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

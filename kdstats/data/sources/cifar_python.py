@@ -6,18 +6,18 @@ Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html: pickled dictionari
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.data.cache import digest_files
+from kdstats.data.checksums import digest_files, md5_of
+from kdstats.data.messages import printable, shortened
 from kdstats.data.sources import inert_pickle
 from kdstats.data.sources.decoding import resize_all
 from kdstats.data.sources.layout import Content, Opened, Wanted
-from kdstats.data.sources.trees import printable
+from kdstats.data.sources.trees import check_class_names
 from kdstats.errors import MissingError
 
 SIDE = 32
@@ -72,9 +72,7 @@ class CifarPython:
     """Images in the order of the files and of their rows; ``sample_id`` counts them."""
 
     def looks_for(self, name: str) -> str:
-        variant = VARIANTS[name]
-        files = ", ".join([*variant.files["train"], *variant.files["test"], variant.meta[0]])
-        return f"{variant.folder}/ with {files}"
+        return f"{VARIANTS[name].folder}/ with {', '.join(files_of(name))}"
 
     def fits(self, path: Path, name: str) -> bool:
         return name in VARIANTS and _folder(path, VARIANTS[name]) is not None
@@ -90,6 +88,12 @@ class CifarPython:
         digest = digest_files(files)
         key = f"{digest}\0{digest_files([meta])}"
         return Opened(key, lambda: _read(files, meta, digest, variant, wanted))
+
+
+def files_of(name: str) -> tuple[str, ...]:
+    """The files that make the unpacked folder of a data set whole."""
+    variant = VARIANTS[name]
+    return (*variant.files["train"], *variant.files["test"], variant.meta[0])
 
 
 def _folder(path: Path, variant: Variant) -> Path | None:
@@ -108,14 +112,9 @@ def _read(files: list[Path], meta: Path, digest: str, variant: Variant, wanted: 
     if wanted.resize is not None and changed:
         images = resize_all(images, wanted.resize)
     published = variant.files[wanted.split]
-    foreign = [file.name for file in files if _md5(file) != published[file.name]]
+    foreign = [file.name for file in files if md5_of(file) != published[file.name]]
     notes = (f"not the published file, by its md5: {', '.join(foreign)}",) if foreign else ()
     return Content(images, np.concatenate([labels for _, labels in parts]), names, digest, changed, notes)
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _class_names(meta: Path, key: str, wanted: Wanted) -> tuple[str, ...]:
@@ -126,7 +125,8 @@ def _class_names(meta: Path, key: str, wanted: Wanted) -> tuple[str, ...]:
         raise MissingError(
             f"{printable(meta)} names {len(names)} classes; {wanted.name} has {wanted.classes}"
         )
-    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else n for n in names)
+    texts = [n.decode("utf-8", "replace") if isinstance(n, bytes) else n for n in names]
+    return check_class_names(texts, printable(meta))
 
 
 def _batch(file: Path, key: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -137,7 +137,7 @@ def _batch(file: Path, key: str, classes: int) -> tuple[NDArray[np.uint8], NDArr
         have = (
             f"{list(pixels.shape)}"
             if isinstance(pixels, np.ndarray)
-            else f"keys {printable(', '.join(found))}"
+            else f"keys {shortened(', '.join(found))}"
         )
         raise MissingError(f"{where}: expected 'data' of [N, {3 * SIDE * SIDE}] bytes, found {have}")
     if not isinstance(labels, list) or len(labels) != len(pixels) or len(labels) == 0:
@@ -145,5 +145,12 @@ def _batch(file: Path, key: str, classes: int) -> tuple[NDArray[np.uint8], NDArr
         raise MissingError(f"{where}: {len(pixels)} images and {have} labels under {key!r}")
     for row, label in enumerate(labels):
         if type(label) is not int or not 0 <= label < classes:
-            raise MissingError(f"{where}, row {row}: label is {label!r}, expected 0…{classes - 1}")
+            raise MissingError(f"{where}, row {row}: label is {_said(label)}, expected 0…{classes - 1}")
     return pixels.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64)
+
+
+def _said(label: object) -> str:
+    """A label for a message. Nothing else of the file is printed: what is nested and shared may print for ever."""
+    if not isinstance(label, int):
+        return f"of type {type(label).__name__}"
+    return str(label) if abs(label) < 1 << 63 else "a number of more than 63 bits"

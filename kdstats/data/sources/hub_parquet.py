@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.data.cache import digest_files
+from kdstats.data.checksums import digest_files
+from kdstats.data.messages import printable, reason
 from kdstats.data.sources.decoding import Decoder
 from kdstats.data.sources.layout import TEST_NAMES, Content, Opened, Wanted
-from kdstats.data.sources.trees import printable
+from kdstats.data.sources.parquet_files import class_names, open_parquet
+from kdstats.data.sources.trees import check_size
 from kdstats.errors import KdstatsError, MissingError
 
-IMAGES, LABELS = ("img", "image"), ("fine_label", "label")
 # Folders of a hub repository in which its files lie, besides the one named like the data set.
 _INNER = ("data", "plain_text", "default")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
-_ROWS = 2048
+# Rows read at once. A dictionary of the file may hold one large value for all of them, so they are few; decoding
+# waits for more, up to _WAITING rows or bytes.
+_ROWS = 16
+_WAITING_ROWS, _WAITING_BYTES = 2048, 64_000_000
 
 
 class HubParquet:
@@ -44,10 +46,12 @@ class HubParquet:
             where = printable(homes[0].absolute())
             raise MissingError(f"no {wanted.split}-*.parquet in {where}. {wanted.how}")
         _check_shards(files, wanted.how)
-        names = _class_names(homes[0], files, wanted)
+        names, notes = class_names(files, _files(homes[0], "train"), wanted)
         # One digest for files and parts of the same content as ever: it identifies studies that were begun.
         digest = digest_files(files)
-        return Opened("\0".join([digest, *names]), lambda: _read(files, names, digest, wanted))
+        return Opened(
+            "\0".join([digest, *names, "", *notes]), lambda: _read(files, names, notes, digest, wanted)
+        )
 
 
 def _homes(path: Path, name: str) -> list[Path]:
@@ -79,121 +83,79 @@ def _check_shards(files: list[Path], how: str) -> None:
             )
 
 
-def _open(file: Path) -> tuple[Any, str, str]:
-    """The file with the names of its columns for image and label."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        parquet = pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise MissingError(f"{file} is not a readable Parquet file: {_said(error)}") from None
-    have = parquet.schema_arrow.names
-    chosen = [next((c for c in kind if c in have), None) for kind in (IMAGES, LABELS)]
-    image, label = chosen
-    if image is None or label is None:
-        missing = [" or ".join(kind) for kind, c in zip((IMAGES, LABELS), chosen, strict=True) if c is None]
-        raise MissingError(f"{file} has no column {' and no '.join(missing)} (it has {', '.join(have)})")
-    kind = parquet.schema_arrow.field(image).type
-    inner = (
-        kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else None
-    )
-    if inner is None or not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
-        raise MissingError(f"{file}: {image} holds {kind}, expected a struct with the image file in 'bytes'")
-    if not pa.types.is_integer(parquet.schema_arrow.field(label).type):
-        raise MissingError(
-            f"{file}: {label} holds {parquet.schema_arrow.field(label).type}, expected whole numbers"
-        )
-    if parquet.metadata.num_rows == 0:
-        raise MissingError(f"{file} holds no rows")
-    return parquet, image, label
-
-
-def _class_names(home: Path, files: list[Path], wanted: Wanted) -> tuple[str, ...]:
-    """Names from the ``huggingface`` entry of the schema's metadata, else the indices as text.
-
-    Raises:
-        MissingError: Another number of names than the data set has classes, or other names than the training files.
-    """
-    names = _named(files[0])
-    training = files if wanted.split == "train" else _files(home, "train")
-    if names and training and (others := _named(training[0])) and others != names:
-        raise MissingError(f"{files[0]} and {training[0].name} name unlike classes in their metadata")
-    if names and wanted.classes not in (None, len(names)):
-        raise MissingError(
-            f"{files[0]} names {len(names)} classes in its metadata; {wanted.name} has {wanted.classes}"
-        )
-    if names:
-        return names
-    classes = wanted.classes or 1 + max(_highest(file) for file in training or files)
-    return tuple(str(c) for c in range(classes))
-
-
-def _named(file: Path) -> tuple[str, ...]:
-    parquet, _, label = _open(file)
-    try:
-        info = json.loads((parquet.schema_arrow.metadata or {})[b"huggingface"])
-        names = info["info"]["features"][label]["names"]
-        return tuple(str(n) for n in names) if isinstance(names, list) else ()
-    except (KeyError, TypeError, ValueError):
-        return ()
-
-
-def _highest(file: Path) -> int:
-    """The highest label of a file; decides the number of classes where nothing names them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    parquet, _, label = _open(file)
-    try:
-        return int(pc.max(parquet.read(columns=[label])[label]).as_py() or 0)
-    except (pa.ArrowException, OSError) as error:
-        raise MissingError(f"{file} is damaged: {_said(error)}") from None
-
-
-def _read(files: list[Path], names: tuple[str, ...], digest: str, wanted: Wanted) -> Content:
+def _read(
+    files: list[Path], names: tuple[str, ...], notes: tuple[str, ...], digest: str, wanted: Wanted
+) -> Content:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     labels: list[NDArray[np.int64]] = []
-    opened = [_open(file) for file in files]
+    opened = [open_parquet(file) for file in files]
     done = 0
     with Decoder(sum(parquet.metadata.num_rows for parquet, _, _ in opened), wanted) as decoder:
         for file, (parquet, image, label) in zip(files, opened, strict=True):
             row = 0
+            waiting = _Waiting(decoder, printable(file), done)
             try:
                 for batch in parquet.iter_batches(batch_size=_ROWS, columns=[image, label]):
-                    blobs = pc.struct_field(batch.column(image), "bytes").to_pylist()
                     labels.append(_labels(batch.column(label), len(names), label, file, row))
-                    decoder.add(done, len(blobs), blobs.__getitem__, partial(_where, file, row))
-                    row += len(blobs)
-                    done += len(blobs)
+                    waiting.add(pc.struct_field(batch.column(image), "bytes"))
+                    row += len(batch)
+                waiting.decode()
             except KdstatsError:
                 raise
             except (pa.ArrowException, OSError, KeyError) as error:
-                raise MissingError(f"{file} is damaged: {_said(error)}") from None
+                raise MissingError(f"{printable(file)} is damaged: {reason(error)}") from None
             if row != parquet.metadata.num_rows:
                 raise MissingError(
-                    f"{file} is damaged: {row} of {parquet.metadata.num_rows} rows can be read"
+                    f"{printable(file)} is damaged: {row} of {parquet.metadata.num_rows} rows can be read"
                 )
-        return Content(decoder.images, np.concatenate(labels), names, digest, decoder.resized)
+            done += row
+        return Content(decoder.images, np.concatenate(labels), names, digest, decoder.resized, notes)
 
 
-def _where(file: Path, start: int, i: int) -> str:
-    return f"{file}, row {start + i}"
+class _Waiting:
+    """Images of one file that wait to be decoded by threads, together.
+
+    Args:
+        decoder: What decodes them.
+        file: What to call the file in a message.
+        place: Of the file's first image in the decoder.
+    """
+
+    def __init__(self, decoder: Decoder, file: str, place: int) -> None:
+        self._decoder, self._file, self._place = decoder, file, place
+        self._row, self._bytes = 0, 0
+        self._blobs: list[bytes | None] = []
+
+    def add(self, column: Any) -> None:
+        """A column of binary values; raises ``MissingError`` for one that is too large for an image."""
+        for blob in column.to_pylist():
+            size = 0 if blob is None else len(blob)
+            check_size(size, self._where(len(self._blobs)))
+            self._blobs.append(blob)
+            self._bytes += size
+        if len(self._blobs) >= _WAITING_ROWS or self._bytes >= _WAITING_BYTES:
+            self.decode()
+
+    def decode(self) -> None:
+        """All that wait; raises as :meth:`Decoder.add`."""
+        self._decoder.add(self._place + self._row, len(self._blobs), self._blobs.__getitem__, self._where)
+        self._row += len(self._blobs)
+        self._blobs, self._bytes = [], 0
+
+    def _where(self, i: int) -> str:
+        return f"{self._file}, row {self._row + i}"
 
 
 def _labels(column: Any, classes: int, name: str, file: Path, start: int) -> NDArray[np.int64]:
+    where = printable(file)
     if column.null_count:
-        raise MissingError(f"{file}, row {start + column.is_null().to_pylist().index(True)}: no {name}")
+        raise MissingError(f"{where}, row {start + column.is_null().to_pylist().index(True)}: no {name}")
     values = column.to_numpy(zero_copy_only=False)
     wrong = (values < 0) | (values >= classes)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise MissingError(f"{file}, row {start + row}: {name} is {values[row]}, expected 0…{classes - 1}")
+        raise MissingError(f"{where}, row {start + row}: {name} is {values[row]}, expected 0…{classes - 1}")
     labels: NDArray[np.int64] = values.astype(np.int64)
     return labels
-
-
-def _said(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

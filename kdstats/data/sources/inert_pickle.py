@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstats.data.sources.trees import printable
+from kdstats.data.messages import printable, reason, shortened
 from kdstats.errors import MissingError
 
 # The largest of the real files, CIFAR-100's train, has 155 MB and 200,000 instructions.
 SIZE_LIMIT = 256_000_000
 STEP_LIMIT = 5_000_000
+# For names that are used several times, in files that hold little else.
+_SLACK = 4096
 
 _RECONSTRUCT = frozenset({"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"})
 _NAMES = _RECONSTRUCT | {"numpy ndarray", "numpy dtype", "_codecs encode"}
@@ -84,24 +86,32 @@ def read(path: Path) -> dict[str, Any]:
     if not blob:
         raise MissingError(f"{where} is empty")
     try:
-        found = _Machine().run(blob)
+        found = _Machine(len(blob)).run(blob)
     except Refused as refused:
         raise MissingError(f"{where} is refused: {refused}") from None
     except (ValueError, IndexError, TypeError, AttributeError, KeyError, OverflowError) as error:
         # The disassembler's and the small machine's ways to say that the file makes no sense.
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MissingError(f"{where} is no pickle of CIFAR, or is cut short: {said}") from None
+        raise MissingError(f"{where} is no pickle of CIFAR, or is cut short: {reason(error)}") from None
+    except (RecursionError, MemoryError) as error:
+        raise MissingError(f"{where} is refused: it needs too much ({type(error).__name__})") from None
     if not isinstance(found, dict):
         raise MissingError(f"{where} holds a {type(found).__name__}, expected a dictionary")
-    return {_text(key): value.value if isinstance(value, _Array) else value for key, value in found.items()}
+    # The machine's own dictionaries have texts as keys.
+    return {key: value.value if isinstance(value, _Array) else value for key, value in found.items()}
 
 
 class _Machine:
-    """Stack, memo and the permitted instructions."""
+    """Stack, memo and the permitted instructions.
 
-    def __init__(self) -> None:
+    Args:
+        size: Bytes of the file. All conversions between text and bytes together may make as many: a value that is
+            fetched from the memo again and again would otherwise fill the memory, copy by copy.
+    """
+
+    def __init__(self, size: int) -> None:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._left = size + _SLACK
 
     def run(self, blob: bytes) -> Any:
         for step, (opcode, arg, _) in enumerate(pickletools.genops(blob)):
@@ -149,7 +159,7 @@ class _Machine:
         if len(pairs) % 2:
             raise ValueError("a key without a value")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            target[_text(key)] = value
+            target[self.text(key)] = value
 
     def dictionary(self, pairs: list[Any]) -> None:
         self.push({})
@@ -160,7 +170,8 @@ class _Machine:
 
     def name(self, text: str) -> None:
         if text not in _NAMES:
-            raise Refused(f"it asks to import {text.replace(' ', '.', 1)!r}, which no file of CIFAR does")
+            name = shortened(text.replace(" ", ".", 1))
+            raise Refused(f"it asks to import '{name}', which no file of CIFAR does")
         self.push(_Name(text))
 
     def call(self) -> None:
@@ -171,11 +182,27 @@ class _Machine:
         if function.text in _RECONSTRUCT and args[:1] == (_Name("numpy ndarray"),):
             self.push(_Array())
         elif function.text == "numpy dtype" and args:
-            self.push(_Dtype(_text(args[0])))
+            self.push(_Dtype(self.text(args[0])))
         elif function.text == "_codecs encode" and len(args) == 2 and args[1] in ("latin1", "latin-1"):
+            self.spend(len(args[0]))
             self.push(args[0].encode("latin-1"))  # how Python 3 writes bytes in this protocol
         else:
             raise Refused(f"it calls {function.text.replace(' ', '.')!r} in a way that no file of CIFAR does")
+
+    def text(self, value: Any) -> str:
+        """A text; bytes are converted to one."""
+        if isinstance(value, bytes):
+            self.spend(len(value))
+            return value.decode("latin-1")
+        if not isinstance(value, str):
+            raise Refused(f"a {type(value).__name__} where text is expected")
+        return value
+
+    def spend(self, count: int) -> None:
+        """Counts what a conversion makes."""
+        self._left -= count
+        if self._left < 0:
+            raise Refused("it makes more text than it holds")
 
     def build(self) -> None:
         """The state of an array or of its type."""
@@ -187,14 +214,6 @@ class _Machine:
             target.value = np.frombuffer(data, dtype=np.uint8).reshape([int(n) for n in shape])
         elif not (isinstance(target, _Dtype) and isinstance(state, tuple)):
             raise Refused("it sets the state of something that is no array")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if not isinstance(value, str):
-        raise Refused(f"a {type(value).__name__} where text is expected")
-    return value
 
 
 _DO: dict[str, Callable[[_Machine, Any], None]] = {

@@ -39,11 +39,13 @@ class Listing:
         items: In the order of the sample ids.
         class_names: C names.
         notes: For the user.
+        class_ids: Second names of the classes; empty where there are none.
     """
 
     items: Sequence[Item]
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()
 
 
 def listing_key(tree: Tree, listing: Listing) -> str:
@@ -55,7 +57,7 @@ def listing_key(tree: Tree, listing: Listing) -> str:
     with ThreadPoolExecutor(max_workers=threads()) as pool:
         sums = [s for part in pool.map(chunk, range(0, len(listing.items), _CHUNK)) for s in part]
     files = "\0".join(item.file for item in listing.items)
-    rest = "\0".join([*listing.class_names, "", *listing.notes])
+    rest = "\0".join([*listing.class_names, "", *listing.class_ids, "", *listing.notes])
     return _sum("\0".join([_digest(listing.items, sums), _sum(files.encode()), rest]).encode())
 
 
@@ -82,6 +84,7 @@ def read_listing(tree: Tree, listing: Listing, wanted: Wanted) -> Content:
             digest=_digest(items, sums),
             resized=decoder.resized,
             notes=listing.notes,
+            class_ids=listing.class_ids,
         )
 
 

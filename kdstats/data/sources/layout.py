@@ -27,6 +27,8 @@ class Wanted:
         resize: Height and width to bring every image to; None leaves them as they are.
         how: What to do to get the data, a sentence for error messages.
         only: Names of the classes to keep, where the folder holds more; None keeps all.
+        ordered: Whether the classes have an order of the data set's own, so that class folders named by numbers stand
+            for its indices.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Wanted:
     resize: int | None = None
     how: str = ""
     only: tuple[str, ...] | None = None
+    ordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Content:
         digest: sha256 of the source's images and labels, hexadecimal.
         resized: Whether ``Wanted.resize`` changed any image.
         notes: What a user should know, one sentence each.
+        class_ids: Second names of the classes; empty where there are none.
     """
 
     images: NDArray[np.uint8]
@@ -58,6 +62,7 @@ class Content:
     digest: str
     resized: bool = False
     notes: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kdstats.data.messages import reason
 from kdstats.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -64,11 +65,15 @@ def decoded(blob: bytes | None, where: str, geometry: Geometry, finish: Callable
         blob: An encoded PNG, WebP or JPEG.
         where: What to call it in an error.
         geometry: Checked against the header before any pixel is decoded: a damaged header may promise gigabytes.
-        finish: Given the image, while its file is open.
+        finish: Given the image.
 
     Raises:
         MissingError: Not an image, damaged, of another size, too large, or of more than 8 bits per channel.
     """
+    return finish(_colour(blob, where, geometry))
+
+
+def _colour(blob: bytes | None, where: str, geometry: Geometry) -> Image:
     from PIL import Image as pillow
     from PIL import UnidentifiedImageError
 
@@ -82,23 +87,15 @@ def decoded(blob: bytes | None, where: str, geometry: Geometry, finish: Callable
                     f"{where}: an image of mode {image.mode}; only 8 bits per channel are read"
                 )
             palette = image.mode == "P" and "transparency" in image.info  # the direct way warns
-            colour = (image.convert("RGBA") if palette else image).convert("RGB")
-            return finish(colour)
-    except MissingError:
+            return (image.convert("RGBA") if palette else image).convert("RGB")
+    except (MissingError, MemoryError):
         raise
     except UnidentifiedImageError:  # its own text names a memory address
         kinds = ", ".join(FORMATS)
         raise MissingError(f"{where}: not a readable image (none of {kinds})") from None
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        OverflowError,
-        pillow.DecompressionBombError,
-        pillow.DecompressionBombWarning,
-    ) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MissingError(f"{where}: not a readable image ({said})") from None
+    except Exception as error:
+        # Pillow's decoders leave damaged files by any exception: OSError, IndexError, struct.error, its own, …
+        raise MissingError(f"{where}: not a readable image ({reason(error)})") from None
 
 
 def resized(

@@ -14,10 +14,10 @@ from collections import Counter
 from pathlib import Path
 
 from kdstats.data.sources.archives import Archive
-from kdstats.data.sources.class_folders import check_same
+from kdstats.data.sources.class_tree import check_same
 from kdstats.data.sources.labelled_files import Item, Listing, listing_key, read_listing
 from kdstats.data.sources.layout import Content, Opened, Wanted
-from kdstats.data.sources.trees import ARCHIVES, Folder, Tree, images_in, join
+from kdstats.data.sources.trees import ARCHIVES, Folder, Tree, check_class_names, images_in, join
 from kdstats.errors import MissingError
 
 TOP = "tiny-imagenet-200"
@@ -85,7 +85,8 @@ def find(tree: Tree, wanted: Wanted) -> Listing:
         found = _validation(tree, root, classes, wanted)
     label = {name: i for i, name in enumerate(classes)}
     items = [Item(f"{at}/{file}", label[name], f"{name}/{file}") for name, at, file in _ordered(found)]
-    return Listing(items, _names(tree, root, classes))
+    names = check_class_names(_names(tree, root, classes), tree.where(join(root, "words.txt")))
+    return Listing(items, names, class_ids=tuple(classes))
 
 
 def _ordered(found: set[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

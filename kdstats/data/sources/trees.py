@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from kdstats.data.messages import printable, shortened
 from kdstats.data.sources.pixels import FILE_LIMIT
 from kdstats.errors import MissingError
 
@@ -29,6 +31,8 @@ OTHER_IMAGES = frozenset(
         ".svg",
     }
 )
+# No longer than a file's name on the usual file systems.
+_NAME_LIMIT = 255
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
 
 
@@ -75,11 +79,6 @@ def images_in(tree: Tree, at: str) -> list[str]:
     return [name for name in found if os.path.splitext(name)[1].lower() in IMAGES]
 
 
-def printable(path: str | Path) -> str:
-    """A path for a message of one line: what cannot be printed, line breaks and foreign bytes, as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
-
-
 class Folder:
     """A tree on disk. Links are followed: a user's own folder may hold them on purpose, and depth is bounded."""
 
@@ -106,10 +105,11 @@ class Folder:
         except OSError as error:
             raise MissingError(f"{self.where(file)} cannot be read: {error.strerror}") from None
 
-    def size(self, file: str) -> int:
-        """Bytes of a file, without reading it; raises ``MissingError`` when there is none."""
+    def state(self, file: str) -> tuple[int, int]:
+        """Bytes of a file and when it was written (ns), without reading it; ``MissingError`` when there is none."""
         try:
-            return (self._root / file).stat().st_size
+            found = (self._root / file).stat()
+            return found.st_size, found.st_mtime_ns
         except OSError as error:
             raise MissingError(f"{self.where(file)} cannot be read: {error.strerror}") from None
 
@@ -144,6 +144,21 @@ def check_name(name: str, where: str) -> None:
     """
     if not name.isprintable():
         raise MissingError(f"{where}: the name is not printable UTF-8; rename it")
+
+
+def check_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names that a file gives its classes, refused where they could not be printed or stored later.
+
+    Raises:
+        MissingError: The first name that is empty, absurdly long, or not printable.
+    """
+    for index, name in enumerate(names):
+        if not name.strip() or len(name) > _NAME_LIMIT or not name.isprintable():
+            said = shortened(repr(name))
+            raise MissingError(
+                f"{where}: class {index} is named {said}; a name is printable and of 1…{_NAME_LIMIT} letters"
+            )
+    return tuple(names)
 
 
 def check_size(size: int, where: str) -> None:

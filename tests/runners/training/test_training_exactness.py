@@ -8,11 +8,12 @@ import signal
 from dataclasses import replace
 
 import pytest
-from conftest import World, same_run
+from small_run import World, same_run
 
 from kdstats.console import Terminated
 from kdstats.errors import MissingError
 from kdstats.records.writer import is_complete
+from runners import loop
 from runners.training.teaching import TEACHINGS
 
 
@@ -41,7 +42,6 @@ SETTINGS = {
         "alpha": 0.0,
         "beta": 0.1,
         "originals": "replaced",
-        "targets": "labels",
         "student": "resnet8",
     },
     "memory bank": {
@@ -77,6 +77,40 @@ def test_a_run_that_dies_anywhere_is_the_run_that_does_not(world: World, tmp_pat
             k: v for k, v in other.items() if "seconds" not in k
         }
     assert not (paths.root / "held").exists()
+
+
+@pytest.mark.parametrize("where", ["measure", "end_of_epoch", "save_state"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_dies_between_an_epoch_and_its_state(world: World, tmp_path, monkeypatch, where, epoch):
+    """The state on disk still points into the epoch, whose rows have been joined already."""
+    real = getattr(loop, where)
+
+    def dies(*args, **more):
+        lines = len(paths.metrics.read_text().splitlines()) if paths.metrics.exists() else 0
+        whole = where != "save_state" or args[1]["place"]["step"] == 0
+        if whole and lines == epoch - (where != "save_state"):
+            raise Boom
+        return real(*args, **more)
+
+    paths = world.spec.paths(tmp_path / "killed")
+    monkeypatch.setattr(loop, where, dies)
+    with pytest.raises(Boom):
+        world.run(tmp_path / "killed", keep_every=0.0)
+    monkeypatch.setattr(loop, where, real)
+    same_run(world.run(tmp_path / "whole"), world.run(tmp_path / "killed"))
+    assert not paths.held.exists()
+
+
+def test_a_damaged_piece_is_named_before_anything_is_trained(world: World, tmp_path):
+    with pytest.raises(Boom):
+        world.run(tmp_path, on_step=dying(1, 4), keep_every=0.0)
+    paths = world.spec.paths(tmp_path)
+    piece = min(paths.held.glob("*.samples.parquet"))
+    piece.write_bytes(piece.read_bytes()[:200])
+    steps = []
+    with pytest.raises(MissingError, match=r"samples.parquet.* Remove .*state.pt to start the run anew"):
+        world.run(tmp_path, on_step=lambda *step: steps.append(step))
+    assert steps == []
 
 
 def test_without_states_within_an_epoch_it_begins_anew(world: World, tmp_path):

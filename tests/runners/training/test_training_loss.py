@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import World, rows
+from small_run import World, rows
 from torch import Tensor
 
 from kdstats import schemes
@@ -15,10 +17,12 @@ from kdstats.draws.keys import generator
 from kdstats.errors import CheckError, UsageError
 from kdstats.schemes import PixelSpace
 from runners import objectives
+from runners.moving_teachers import MovingTeachers
 from runners.training.ranks import ALONE
 from runners.training.setup import batch_of, prepare
 from runners.training.step import sides
 from runners.training.student_loss import Side, StudentLoss
+from runners.training.teaching import TEACHINGS
 
 B, C = 12, 10
 
@@ -103,6 +107,34 @@ def test_replaced_originals_with_the_mixed_answers_of_the_teacher(world, step):
     found = of(world, step, originals="replaced", targets="interpolated", gamma=0.0, alpha=1.0)
     expected = kl(mixed(view, x.teacher.double()), v.student).mean()
     assert float(found.loss) == pytest.approx(float(expected), rel=1e-6)
+
+
+def parameters() -> Iterator[tuple[str, str, object]]:
+    """Every parameter of every objective, at its default."""
+    for name in objectives.names():
+        for key, value in inspect.signature(objectives.objective_class(name)).parameters.items():
+            if value.default is not inspect.Parameter.empty:
+                yield name, key, value.default
+
+
+@pytest.mark.parametrize(("name", "key", "value"), list(parameters()))
+def test_every_parameter_of_every_objective_can_be_set(world, name, key, value):
+    spec = world.with_(
+        objective=name, objective_params=((key, value),), beta=0.0 if name in ("kd", "ce", "mix_ce") else 1.0,
+        originals="replaced",
+    )  # fmt: skip
+    if name == "kd":
+        with pytest.raises(UsageError, match="is the run's own temperature"):
+            StudentLoss(spec, C)
+    else:
+        StudentLoss(spec, C)
+
+
+def test_what_is_about_views_is_refused_beside_originals(world):
+    with pytest.raises(UsageError, match="is about views"):
+        StudentLoss(world.with_(objective="region_consistency", beta=1.0, alpha=0.5), C)
+    with pytest.raises(UsageError, match="targets = 'labels' changes nothing"):
+        StudentLoss(world.with_(originals="replaced", targets="labels"), C)
 
 
 def test_views_that_nothing_is_learned_from_are_refused(world):
@@ -195,6 +227,62 @@ def test_joint_passes_share_one_batch_of_batchnorm(world, tmp_path):
     # Equal halves have the statistics of either half: under identity the first epoch's losses are the same numbers.
     assert outcomes["joint"] == pytest.approx(outcomes["two"], rel=2e-2)
     assert (outcomes["joint"] != outcomes["two"]).any()
+
+
+def test_the_teacher_answers_in_float32_whatever_the_student_trains_in(world):
+    spec = world.with_(recipe=replace(world.spec.recipe, precision="bf16"), scheme="cutmix")
+    run = prepare(spec, world.train.head(32), world.teacher, ALONE)
+    pixels, labels, ids = next(world.train.batches([torch.arange(16)]))
+    x = batch_of(pixels, world.train, spec)
+    view = run.scheme(spec).apply(x, labels, ids, generator=generator(0, "view"))
+    originals, views = sides(run, spec, x, view)
+    assert torch.equal(originals.teacher, world.teacher.logits(x))
+    assert torch.equal(views.teacher, world.teacher.logits(view.images))
+    assert originals.student.dtype == torch.bfloat16
+
+
+def test_joint_passes_give_the_objective_the_maps_of_the_originals(world):
+    spec = world.with_(passes="joint", objective="at", beta=1.0, student="resnet8")
+    run = prepare(spec, world.train.head(32), world.teacher, ALONE)
+    run.student.eval()
+    pixels, labels, ids = next(world.train.batches([torch.arange(16)]))
+    x = batch_of(pixels, world.train, spec)
+    view = run.scheme(spec).apply(x, labels, ids, generator=generator(0, "view"))
+    originals, views = sides(run, spec, x, view)
+    logits, maps = run.student(x, features=True)
+    torch.testing.assert_close(originals.student, logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(views.student, run.student(view.images), rtol=1e-4, atol=1e-5)
+    for found, expected in zip(originals.student_features, maps, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mean_teacher_is_the_mean_of_the_students_it_saw(world, tmp_path, monkeypatch):
+    """decay near 1 with warm-up: the plain mean of the weights after every step."""
+    seen, last = [], {}
+    real = MovingTeachers.after_step
+
+    def after_step(self, student, step):
+        seen.append({k: v.detach().clone() for k, v in student.named_parameters()})
+        real(self, student, step)
+        last.update({k: v.detach().clone() for k, v in self.models[0].named_parameters()})
+
+    monkeypatch.setattr(MovingTeachers, "after_step", after_step)
+    world.run(tmp_path, world.with_(teaching=replace(TEACHINGS["ema"], decay=0.9999)))
+    assert len(seen) == 12
+    for key, value in last.items():
+        torch.testing.assert_close(value, torch.stack([s[key] for s in seen]).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_every_shift_has_its_scheme(world, tmp_path, monkeypatch):
+    used = []
+    for cls in (type(schemes.get("cutout")), type(schemes.get("mixup"))):
+        real = cls.apply
+        monkeypatch.setattr(
+            cls, "apply", lambda self, *a, _real=real, **k: used.append(self.name) or _real(self, *a, **k)
+        )
+    teaching = replace(TEACHINGS["dual"], period=4, unit="step", then=("cutout",))
+    world.run(tmp_path, world.with_(scheme="mixup", teaching=teaching))
+    assert used == ["mixup"] * 4 + ["cutout"] * 4 + ["mixup"] * 4
 
 
 def test_a_loss_that_is_nan_names_epoch_and_run(world, tmp_path):

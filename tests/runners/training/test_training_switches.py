@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from conftest import World, rows, same_run
+from small_run import World, rows, same_run
 from torch import nn
 
 from kdstats import models

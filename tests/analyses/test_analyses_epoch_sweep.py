@@ -1,0 +1,170 @@
+"""The optimum over epochs and its shift are found where they are planted, and left open where nothing is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from settings_study import write_study
+
+from analyses import epoch_sweep
+from analyses.levels import Stratum
+from analyses.settings import TrainedRun
+from analyses.study import Study, load_study
+
+EPOCHS = (10, 20, 40, 80, 160)
+CE = {"objective": "ce", "gamma": 1.0, "alpha": 0.0, "originals": "replaced"}
+KD = {"originals": "replaced"}
+
+
+def sweep(
+    tmp: Path,
+    best: dict[tuple[str, str], float],
+    *,
+    curvature: float = 0.03,
+    epochs: tuple[int, ...] = EPOCHS,
+) -> list[Study]:
+    """Studies of every loss and number of epochs; ``best`` has the optimum by loss and scheme."""
+    out = []
+    for loss in dict.fromkeys(loss for loss, _ in best):
+        schemes = [scheme for own, scheme in best if own == loss]
+        for n in epochs:
+
+            def error(scheme: str, seed: int, loss: str = loss, n: int = n) -> float:
+                away = math.log2(n / best[(loss, scheme)])
+                noise = np.random.default_rng([seed, n, *loss.encode(), *scheme.encode()]).normal(0, 0.004)
+                return 0.3 + curvature * away**2 + np.random.default_rng(seed).normal(0, 0.01) + float(noise)
+
+            changes = (CE if loss == "CE" else KD) | {
+                "recipe.epochs": n,
+                "recipe.milestones": [round(0.625 * n)],
+                "recipe.name": f"digits@{n}",
+            }
+            root = write_study(
+                tmp / f"{loss}{n}",
+                loss=lambda s, k, e=error: 4 * e(s, k),
+                acc=lambda s, k, e=error: 1 - e(s, k),
+                schemes=schemes,
+                changes=changes,
+            )
+            out.append(load_study(root, seed=0))
+    return out
+
+
+PLANTED = {
+    ("KD", "identity"): 20.0,
+    ("KD", "cutmix"): 80.0,
+    ("CE", "identity"): 20.0,
+    ("CE", "cutmix"): 20.0,
+}
+
+
+def test_planted_optima_and_their_shift(tmp_path: Path) -> None:
+    result = epoch_sweep.run(*sweep(tmp_path, PLANTED))
+    found = result.optima[result.optima["outcome"] == "error"].set_index("curve")
+    for (loss, scheme), best in PLANTED.items():
+        row = found.loc[f"resnet8/lenet8, {loss}, {scheme}"]
+        assert row["best"] == best
+        assert row["best_low"] <= best <= row["best_high"]
+        assert row["lowest"] == pytest.approx(0.3, abs=0.03)
+    said = " ".join(result.findings)
+    assert (
+        "KD, cutmix against CE, by test error: the best number of epochs is larger, ×4.00 [×4.00, ×4.00]"
+        in said
+    )
+    assert "KD, identity against CE, by test error: this study cannot tell" in said
+    assert "KD, cutmix against identity, by test error: the best number of epochs is larger" in said
+    shift = result.contrasts[result.contrasts["what"].str.contains("beside that of CE")]
+    assert shift["factor"].tolist() == [4.0, 4.0]
+    assert (shift["factor_low"] > 1).all()
+    figure, facts = result.figure()  # type: ignore[misc]
+    assert "runs of 10 to 160 epochs (resnet8/lenet8, 4 curves, 3 seeds each)" in facts.caption()
+    assert len(figure.axes[0].get_legend_handles_labels()[1]) == 4
+
+
+def test_a_flat_curve_leaves_the_optimum_open(tmp_path: Path) -> None:
+    flat = {("KD", "identity"): 40.0, ("CE", "identity"): 40.0}
+    result = epoch_sweep.run(*sweep(tmp_path, flat, curvature=0.0))
+    assert ((result.optima["best_high"] / result.optima["best_low"]) >= 4).all()
+    assert all("cannot tell" in text for text in result.findings if "against CE" in text)
+
+
+def test_an_optimum_at_the_end_says_that_it_may_lie_beyond(tmp_path: Path) -> None:
+    result = epoch_sweep.run(*sweep(tmp_path, {("KD", "identity"): 160.0}))
+    assert "largest number tried, so the optimum may lie beyond" in result.findings[0]
+    assert (
+        "KD against CE cannot be answered from this study because its curves are all of KD"
+        in result.findings[-1]
+    )
+
+
+def test_one_length_and_unlike_schedules_are_refused(tmp_path: Path) -> None:
+    result = epoch_sweep.run(*sweep(tmp_path, {("KD", "identity"): 20.0}, epochs=(20,)))
+    assert "all 3 runs have one number of epochs: 20" in result.findings[0]
+    assert not result.answered
+    studies = sweep(tmp_path / "b", {("KD", "identity"): 20.0}, epochs=(20, 40))
+    for run in studies[1].paths.iter_runs():
+        run.run_json.write_text(run.run_json.read_text().replace('"milestones": [25]', '"milestones": [38]'))
+    refused = epoch_sweep.run(*studies)
+    assert "the rate does not fall at the same shares of training" in refused.findings[0]
+    assert not refused.answered
+
+
+def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
+    studies = [
+        load_study(
+            write_study(
+                tmp_path / str(n), loss=lambda s, k, n=n: 1 / n, seeds=(0,), changes={"recipe.epochs": n}
+            ),
+            seed=0,
+        )
+        for n in (10, 20)
+    ]
+    result = epoch_sweep.run(*studies)
+    assert "one seed gives no spread, so no interval for the optimum" in result.findings[0]
+    assert result.optima["best_low"].isna().all()
+
+
+def test_what_a_run_learns_from() -> None:
+    def of(**settings: Any) -> str:
+        return epoch_sweep.loss_of(TrainedRun(None, {}, settings, Path(), ""))  # type: ignore[arg-type]
+
+    assert of(objective="kd", alpha=0.9) == "KD"
+    assert of(objective="kd", alpha=0.0, alpha_views=None) == "CE"
+    assert of(objective="mix_ce", alpha=0.0) == "CE"
+    assert of(objective="crd", alpha=0.0) == "crd"
+
+
+@pytest.mark.simulation
+def test_the_interval_holds_the_optimum_in_95_per_cent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Curves with a random optimum between the levels' ends; its place is the best of the levels."""
+    study = sweep(tmp_path, {("KD", "identity"): 20.0}, epochs=(10,))[0]
+    monkeypatch.setattr(epoch_sweep, "OUTCOMES", {"error": "test error"})
+    rng, held, times = np.random.default_rng(4), 0, 60
+    steps = np.log2(EPOCHS)
+    for _ in range(times):
+        truth = 0.004 * (steps - rng.uniform(steps[0], steps[-1])) ** 2
+        errors = 0.3 + truth[:, None] + rng.normal(0, 0.01, 3) + rng.normal(0, 0.004, (5, 3))
+        runs = [
+            TrainedRun(
+                study,
+                {"pair": "a/b", "scheme": "identity", "seed": k, "acc_last": 1 - e, "test_loss_last": e},
+                {"objective": "kd", "alpha": 0.9, "recipe.epochs": n, "scheme": "identity"},
+                Path(),
+                f"{n}-{k}",
+            )
+            for n, row in zip(EPOCHS, errors, strict=True)
+            for k, e in enumerate(row)
+        ]
+        level_of = {r.digest: float(r.settings["recipe.epochs"]) for r in runs}
+        stratum = Stratum("a/b", "a/b", tuple(map(float, EPOCHS)), tuple(runs), level_of)
+        curve = epoch_sweep._curve(study, stratum, "a/b")
+        row = epoch_sweep._optimum(curve, "error", epoch_sweep._seeds(stratum, "error"))
+        held += row["best_low"] <= EPOCHS[int(truth.argmin())] <= row["best_high"]
+    assert held >= stats.binom.ppf(0.001, times, 0.95)
