@@ -30,7 +30,8 @@ from kdstats.estimators.efficient import OriginalsMoments, from_batches
 from kdstats.estimators.layout import PoolLayout
 from kdstats.estimators.log_value import LogValue
 from kdstats.estimators.sequential import FIRST_LOOK, next_look
-from kdstats.estimators.tstddev import from_pools
+from kdstats.estimators.tstddev import from_pools, t_stddev
+from kdstats.recorded.summary import log_over_seeds
 from kdstats.tables import write
 
 Array = NDArray[np.float64]
@@ -114,6 +115,22 @@ def pools(kind: str, k: int, classes: int) -> Case:
         return lambda: judged(from_pools(sample(rng, k)), truth)
 
     return Case("T. stddev, pools (wang2022)", f"{kind}, K={k}, C={classes}, independent draws", make)
+
+
+def over_seeds(kind: str, seeds: int, k: int, classes: int) -> Case:
+    """The row of ``kdstats estimate`` over the seeds of a scheme."""
+
+    def make(rng: np.random.Generator) -> Callable[[], Trial]:
+        sample, truth = law(kind, classes, 640)
+
+        def trial() -> Trial:
+            found, _ = log_over_seeds([t_stddev(sample(rng, k), confidence=LEVEL) for _ in range(seeds)])
+            return Trial(found.low <= truth <= found.high, found.value / truth - 1, bool(found.notes))
+
+        return trial
+
+    setting = f"{kind}, {seeds} seeds of K={k}, C={classes}, independent draws"
+    return Case("T. stddev, over seeds (kdstats estimate)", setting, make)
 
 
 def batches(kind: str, j: int, classes: int) -> Case:
@@ -382,6 +399,10 @@ def cases() -> Iterator[Case]:
                 yield batches(kind, j, classes)
             for k in (10, 20, 50, 100, 400):
                 yield pools(kind, k, classes)
+    for kind in ("confident", "soft"):
+        for seeds in (3, 5, 10):
+            for k, classes in ((10, 10), (10, 100), (50, 100)):
+                yield over_seeds(kind, seeds, k, classes)
     for kind in ("identity", "soft", "loose"):
         for images in (640, 1437, 3200):
             yield published(kind, images, 10)

@@ -223,7 +223,7 @@ def measure_run(spec: RunSpec, device: str) -> Measured:
     lines: list[float] = []
     with tempfile.TemporaryDirectory(prefix="kdstats-plan-") as scratch:
         paths = RunPaths(Path(scratch))
-        short = replace(spec, recipe=spec.recipe.with_epochs(3))
+        short = replace(spec, recipe=spec.recipe.with_epochs(3), log_every=min(spec.log_every, 3))
         train_student(
             short, paths, train_set, test_set, teacher, lambda e, n, line: lines.append(line["seconds"])
         )

@@ -113,10 +113,38 @@ def coefficient(method: str, x: ArrayLike, y: ArrayLike) -> Coefficient:
     return Coefficient(method, float(t.statistic), float(t.pvalue), a.size)
 
 
+def exponent_of(column: Floats) -> int:
+    """The power of two e with 0.5 <= max |column| · 2**-e < 1."""
+    return int(np.frexp(np.abs(column).max())[1])
+
+
+def times_two_to(column: Floats, exponent: int) -> Floats:
+    """``column`` · 2**exponent, same shape; exact but for what becomes too small or too large for a float64."""
+    with np.errstate(under="ignore", over="ignore"):
+        out: Floats = np.ldexp(column, exponent)
+    return out
+
+
+def in_given_units(value: float, exponent: int, what: str) -> float:
+    """``value`` · 2**exponent, for results of columns that were brought to unit size; ±inf and 0 stay.
+
+    Raises:
+        CheckError: NaN, or a number that a float64 does not hold; ``what`` names it.
+    """
+    if math.isnan(value):
+        raise CheckError(f"{what} is undefined for these columns: are they of extreme scale? rescale them")
+    try:
+        out = math.ldexp(value, exponent)
+    except OverflowError:
+        out = 0.0
+    if out == 0 and value != 0:
+        raise CheckError(f"{what} is more or less than a float64 can hold: rescale the columns")
+    return out
+
+
 def _unit(column: Floats) -> Floats:
     # r does not change under a shift and a power of two; products of columns near 1e±200 would overflow.
-    with np.errstate(under="ignore"):
-        return np.ldexp(column, -int(np.frexp(np.abs(column).max())[1]))
+    return times_two_to(column, -exponent_of(column))
 
 
 def centred(column: Floats) -> Floats:

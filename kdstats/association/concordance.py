@@ -10,6 +10,8 @@ import pandas as pd
 from scipy import special
 
 from kdstats.association.bounded import bounded_mean
+from kdstats.association.coefficients import centred
+from kdstats.association.labels import correlation
 from kdstats.association.panels import Columns, Panel, split
 from kdstats.association.regret import ENDS, PanelRegret, choice_in
 from kdstats.errors import CheckError, UsageError, unknown
@@ -122,7 +124,7 @@ def leave_one_pair_out(
     k = len(panels)
     if k < SMALLEST_K:
         raise UsageError(f"leave-one-pair-out needs at least {SMALLEST_K} pairs, got {k}")
-    own = np.array([float(np.corrcoef(p.x, p.y)[0, 1]) for p in panels])
+    own = np.array([correlation(centred(p.x), centred(p.y)) for p in panels])
     out = tuple(_left_out(p, float(np.delete(own, i).mean()), better) for i, p in enumerate(panels))
     shares = np.array([p.choice.concordance for p in out])
     costs = np.array([p.choice.expected for p in out])

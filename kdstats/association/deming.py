@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,13 +12,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
-from kdstats.association.coefficients import Floats, check_pair
+from kdstats.association.coefficients import Floats, check_pair, exponent_of, in_given_units, times_two_to
 from kdstats.association.columns import as_row, error_column, errors_of, naming, refuse_clash
 from kdstats.association.panels import SMALLEST_N, Columns, group_columns, split
 from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence, t_quantile
 
 SCATTERS = ("estimated", "none")
+_ON_A_LINE = 1e-12  # of standard deviations: rounding
+_LARGEST_ERROR = 1e50
 _ANGLES = np.linspace(-math.pi / 2, math.pi / 2, 181)
 
 
@@ -194,8 +197,8 @@ def deming_fit(
 
     Raises:
         UsageError: Fewer than 5 points, unlike lengths, NaN, Inf, negative errors, unknown ``scatter``.
-        CheckError: A constant column, points without any error under ``scatter="none"``, or a best line that
-            is vertical.
+        CheckError: A constant column, points without any error under ``scatter="none"``, a best line that
+            is vertical, errors beyond all measure, or columns whose line or interval a float64 does not hold.
     """
     check_confidence(confidence)
     if scatter not in SCATTERS:
@@ -204,7 +207,10 @@ def deming_fit(
     n = a.size
     if n < SMALLEST_N:
         raise UsageError(f"a line with an interval needs at least {SMALLEST_N} points, got {n}")
-    ex, ey = errors_of(x_se, n, "x_se"), errors_of(y_se, n, "y_se")
+    (a, ex, unit_x), (b, ey, unit_y) = (
+        scaled_pair(a, errors_of(x_se, n, "x_se"), "x"),
+        scaled_pair(b, errors_of(y_se, n, "y_se"), "y"),
+    )
     mx, my, sx, sy = float(a.mean()), float(b.mean()), float(a.std(ddof=1)), float(b.std(ddof=1))
     u, v, vx, vy = (a - mx) / sx, (b - my) / sy, (ex / sx) ** 2, (ey / sy) ** 2
     exact = (vx == 0) & (vy == 0)
@@ -214,6 +220,37 @@ def deming_fit(
             "scatter='estimated'"
         )
     estimated = scatter == "estimated"
+    naive = float((u * v).sum() / (u * u).sum())
+    method = (
+        "errors in variables (York), "
+        + ("scatter beyond the errors estimated" if estimated else "known errors only")
+        + ", Creasy-Williams interval"
+    )
+
+    def units(value: float, what: str) -> float:
+        return in_given_units(value, unit_y - (unit_x if what.endswith("slope") else 0), what)
+
+    if float(np.abs(v - naive * u).max()) <= _ON_A_LINE:
+        slope, start = units(naive * sy / sx, "the slope"), units(my - naive * sy / sx * mx, "the intercept")
+        chi2 = math.nan if exact.any() else 0.0
+        return DemingFit(
+            slope=slope,
+            slope_se=0.0,
+            slope_low=slope,
+            slope_high=slope,
+            intercept=start,
+            intercept_se=0.0,
+            intercept_low=start,
+            intercept_high=start,
+            naive_slope=slope,
+            scatter=0.0,
+            chi2=chi2,
+            p_fit=math.nan if exact.any() else 1.0,
+            n=n,
+            confidence=confidence,
+            method=method,
+            notes=("all points lie on a line: there is no scatter to judge it by and the intervals have no width",),
+        )
     known = _Line(u, v, vx, vy)
     chi2 = math.nan if exact.any() else known.best()[1]
     tau2 = _scatter(known) if estimated else 0.0
@@ -247,25 +284,44 @@ def deming_fit(
     if tau2 > 0:  # squares around a fitted line have n - 2 degrees of freedom
         left = float(_added((v - slope * u)[None], (vy + slope**2 * vx)[None], n - 2)[0])
     return DemingFit(
-        slope=slope * scale,
-        slope_se=se * scale,
-        slope_low=low * scale,
-        slope_high=high * scale,
-        intercept=intercept,
-        intercept_se=intercept_se,
-        intercept_low=intercept - quantile * intercept_se,
-        intercept_high=intercept + quantile * intercept_se,
-        naive_slope=float((u * v).sum() / (u * u).sum()) * scale,
-        scatter=math.sqrt(left) * sy,
+        slope=units(slope * scale, "the slope"),
+        slope_se=units(se * scale, "the standard error of the slope"),
+        slope_low=units(low * scale, "an end of the slope"),
+        slope_high=units(high * scale, "an end of the slope"),
+        intercept=units(intercept, "the intercept"),
+        intercept_se=units(intercept_se, "the standard error of the intercept"),
+        intercept_low=units(intercept - quantile * intercept_se, "an end of the intercept"),
+        intercept_high=units(intercept + quantile * intercept_se, "an end of the intercept"),
+        naive_slope=units(naive * scale, "the least-squares slope"),
+        scatter=units(math.sqrt(left) * sy, "the scatter"),
         chi2=chi2,
         p_fit=p_fit,
         n=n,
         confidence=confidence,
-        method="errors in variables (York), "
-        + ("scatter beyond the errors estimated" if estimated else "known errors only")
-        + ", Creasy-Williams interval",
+        method=method,
         notes=tuple(notes),
     )
+
+
+def scaled_pair(column: Floats, errors: Floats, name: str) -> tuple[Floats, Floats, int]:
+    """A column and its standard errors, (n,) each, in units of a power of two near its largest value, and that power.
+
+    Raises:
+        CheckError: Errors so far above the spread of the column that their squares say nothing.
+    """
+    exponent = exponent_of(column)
+    column, errors = times_two_to(column, -exponent), times_two_to(errors, -exponent)
+    if not float(errors.max()) < _LARGEST_ERROR * float(column.max() - column.min()):
+        raise CheckError(f"the standard errors of {name} exceed its spread {_LARGEST_ERROR:g} times: nothing is left")
+    return column, errors, exponent
+
+
+def _crossing(f: Callable[[float], float], low: float, high: float, *, xtol: float, rtol: float) -> float:
+    """Where ``f`` changes its sign; ``CheckError`` where rounding hides it."""
+    at_low, at_high = f(low), f(high)
+    if not at_low * at_high <= 0:
+        raise CheckError("the points lie so close to a line, or so far apart, that rounding hides the line's interval")
+    return float(optimize.brentq(f, low, high, xtol=xtol, rtol=rtol))
 
 
 def _scatter(known: _Line) -> float:
@@ -279,7 +335,9 @@ def _scatter(known: _Line) -> float:
     bottom = 1e-12 * top if ((known.vx == 0) & (known.vy == 0)).any() else 0.0
     if excess(bottom) <= 0:
         return bottom
-    return float(optimize.brentq(excess, bottom, top, xtol=1e-14, rtol=1e-12))
+    if excess(top) >= 0:
+        return top
+    return _crossing(excess, bottom, top, xtol=1e-14, rtol=1e-12)
 
 
 def _ends(
@@ -298,8 +356,8 @@ def _ends(
         if above.size == 0:
             ends.append(side * math.inf)
             continue
-        inner, outer = float(path[above[0] - 1]), float(path[above[0]])
-        ends.append(math.tan(float(optimize.brentq(gap, inner, outer, xtol=1e-15, rtol=1e-13))))
+        inner, outer = float(path[max(above[0] - 1, 0)]), float(path[above[0]])
+        ends.append(math.tan(_crossing(gap, inner, outer, xtol=1e-15, rtol=1e-13)))
     if math.isinf(ends[0]) or math.isinf(ends[1]):
         notes.append("the data do not bound the slope on one side or both: x is too noisy for its spread")
     return ends[0], ends[1]

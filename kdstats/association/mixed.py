@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from kdstats.association.coefficients import Floats
+from kdstats.association.coefficients import Floats, in_given_units, times_two_to
 from kdstats.association.panels import Columns, split
 from kdstats.association.reml import Fitted, Reml
 from kdstats.association.within import Within, check_residuals, within
-from kdstats.errors import UsageError
+from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.intervals import check_confidence
 
 GLS_TOLERANCE = 1e-3  # of a standard error
@@ -118,7 +118,8 @@ def mixed_model(
 
     Raises:
         UsageError: See :func:`~kdstats.association.within.within`; also fewer than 2 pairs.
-        CheckError: A column is constant within a pair, or no residual is left.
+        CheckError: A column is constant within a pair, no residual is left, or columns so large or small that a
+            float64 does not hold the result.
     """
     check_confidence(confidence)
     data = within(df, x=x, y=y, group=group, label=label)
@@ -129,18 +130,34 @@ def mixed_model(
     unit_x = math.sqrt(data.sxx / (data.n - data.groups))
     spread = data.y - data.slope * data.x
     unit_y = math.sqrt(float(spread @ spread) / (data.n - data.groups - 1))
-    means = np.array([float(p.y.mean()) for p in split(df, x=x, y=y, group=group, label=label)])
+    panels = split(df, x=x, y=y, group=group, label=label)
+    means = np.array([float(times_two_to(p.y, -data.exponent_y).mean()) for p in panels])
     columns = _columns(data, means, unit_x, unit_y)
-    reml = Reml(columns, slopes=slopes)
-    searched = reml.search()
-    fit, accepted, checks = guarded(columns, reml, searched)
+    try:
+        reml = Reml(columns, slopes=slopes)
+        searched = reml.search()
+        fit, accepted, checks = guarded(columns, reml, searched)
+    except (np.linalg.LinAlgError, ZeroDivisionError, FloatingPointError) as error:
+        raise CheckError(
+            f"no mixed model of these columns: {error}; do the pairs differ by many orders of magnitude?"
+        ) from error
     boundary = _on_boundary(fit.ratio)
-    se = math.sqrt(float(fit.covariance[1, 1])) * unit_y / unit_x
-    slope = float(fit.beta[1]) * unit_y / unit_x
+    unit_slope = in_given_units(unit_y / unit_x, data.exponent, "the slope")
+    se = math.sqrt(float(fit.covariance[1, 1])) * unit_slope
+    slope = float(fit.beta[1]) * unit_slope
     dof = float(data.groups - 1 if slopes else data.n - data.groups - 1)
     half = float(special.stdtrit(dof, 0.5 + confidence / 2)) * se
-    residual, ratio = fit.residual * unit_y**2, fit.ratio
+    ratio = fit.ratio
     between = float(ratio[0, 0])
+    residual, intercepts, crossed, sloped = (
+        in_given_units(value * fit.residual * unit_y**2, 2 * data.exponent_y - times_x * data.exponent_x, "a variance")
+        for value, times_x in (
+            (1.0, 0),
+            (between, 0),
+            (float(ratio[0, 1]) / unit_x if slopes else 0.0, 1),
+            (float(ratio[1, 1]) / unit_x**2 if slopes else 0.0, 2),
+        )
+    )
     return MixedFit(
         term=x,
         estimate=slope,
@@ -151,9 +168,9 @@ def mixed_model(
         dof=dof,
         confidence=confidence,
         slopes=slopes,
-        intercept_variance=between * residual,
-        slope_variance=float(ratio[1, 1]) * residual / unit_x**2 if slopes else None,
-        covariance=float(ratio[0, 1]) * residual / unit_x if slopes else None,
+        intercept_variance=intercepts,
+        slope_variance=sloped if slopes else None,
+        covariance=crossed if slopes else None,
         residual_variance=residual,
         icc=between / (1 + between),
         n=data.n,

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from kdstats.errors import UsageError
+
 Floats = NDArray[np.float64]
 _FINE = np.polynomial.legendre.leggauss(64)
 _COARSE = np.polynomial.legendre.leggauss(14)  # for mean and variance of a smooth function
 _NORMAL = np.polynomial.hermite_e.hermegauss(30)
 _TAIL = 1e-15
+LEAST_ALPHA = 1e-12
 
 
 def chi_rule(
@@ -42,7 +45,15 @@ def chi_rule(
 
 
 def t_critical(alpha: float, df: float) -> float:
-    """The two-sided critical value of Student's t."""
+    """The two-sided critical value of Student's t.
+
+    Raises:
+        UsageError: Less than 1 degree of freedom, or a level outside [1e-12, 1), where tails are lost to rounding.
+    """
+    if not df >= 1:
+        raise UsageError(f"a t test has at least 1 degree of freedom, not {df:g}")
+    if not LEAST_ALPHA <= alpha < 1:
+        raise UsageError(f"the level of a test lies between {LEAST_ALPHA:g} and 1, not {alpha:g}")
     return -float(special.stdtrit(df, alpha / 2))
 
 

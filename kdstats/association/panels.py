@@ -164,6 +164,8 @@ def _check_columns(df: pd.DataFrame, wanted: list[str], x: str, y: str, groups: 
     if x == y:
         raise UsageError(f"x and y are the same column, {x!r}")
     for name in groups:
+        if groups.count(name) > 1:
+            raise UsageError(f"group column {name!r} is named twice")
         if name in (x, y):
             raise UsageError(f"column {name!r} cannot both tell panels apart and be correlated")
 

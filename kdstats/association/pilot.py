@@ -53,7 +53,7 @@ class Spread:
             df: Degrees of freedom behind ``sd`` (seeds − 1 of the runs it comes from); infinite: taken as known.
 
         Raises:
-            UsageError: No positive sd, a correlation outside [-1, 1), df not positive.
+            UsageError: No positive sd, a correlation outside [-1, 1), df below 1.
         """
         if not (math.isfinite(sd) and sd > 0):
             raise UsageError(f"the sd over seeds is a positive number, not {sd}")
@@ -61,8 +61,8 @@ class Spread:
             raise UsageError(
                 f"the correlation of two schemes over seeds lies in [-1, 1), not {correlation}; at 1 every gap is seen"
             )
-        if not df > 0:
-            raise UsageError(f"degrees of freedom are positive, not {df}")
+        if not df >= 1:
+            raise UsageError(f"at least 1 degree of freedom is behind an sd over seeds, not {df}")
         notes = []
         if math.isinf(df):
             notes.append("the sd is taken as known: no interval")

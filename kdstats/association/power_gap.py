@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kdstats.association.noncentral import t_critical, t_power
+from kdstats.association.noncentral import LEAST_ALPHA, t_critical, t_power
 from kdstats.association.pilot import Spread
 from kdstats.errors import UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
@@ -75,7 +75,10 @@ def check_level(alpha: float, comparisons: int, adjust: str) -> float:
         raise UsageError(f"at least 1 comparison, not {comparisons}")
     if adjust not in ADJUSTMENTS:
         raise unknown("adjustment", adjust, ADJUSTMENTS)
-    return alpha if adjust == "none" else alpha / comparisons
+    each = alpha if adjust == "none" else alpha / comparisons
+    if each < LEAST_ALPHA:
+        raise UsageError(f"the level of one test is {each:g}; below {LEAST_ALPHA:g} its power is lost to rounding")
+    return each
 
 
 def check_target(target: float, alpha: float) -> float:

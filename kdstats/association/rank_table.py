@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdstats.association.coefficients import Floats
 from kdstats.association.columns import error_column, extra, refuse_clash
-from kdstats.association.panels import Columns, group_columns
+from kdstats.association.panels import Columns, group_columns, refuse_rows
 from kdstats.association.ranks import Ranking, rank_estimates
 from kdstats.errors import CheckError, KdstatsError, UsageError, unknown
 
@@ -61,7 +61,7 @@ def rank_probabilities(
         p_best_se`` (Monte-Carlo error), ``p_tie_best_two, tie, p_equal, df, n, draws, confidence, method, notes``.
 
     Raises:
-        UsageError: Unknown columns, values that are missing or no numbers, fewer than two schemes, a scheme twice
+        UsageError: Unknown or repeated columns, values that are missing or no numbers, fewer than two schemes, a scheme twice
             with ``se``, one scheme and seed twice, schemes that share no seeds, or one run a scheme.
         CheckError: Runs without any spread, or two schemes whose difference has no error.
     """
@@ -76,11 +76,16 @@ def rank_probabilities(
     for name in [label, *groups, *([seeds] if seeds else [])]:
         if name not in df.columns:
             raise unknown("column", name, map(str, df.columns))
-        if df[name].isna().any():
-            raise UsageError(f"column {name!r} has no value in row {df.index[int(df[name].isna().argmax())]}")
+        if int((df.columns == name).sum()) > 1:
+            raise UsageError(f"the table has more than one column named {name!r}")
+        if groups.count(name) > 1:
+            raise UsageError(f"group column {name!r} is named twice")
+        refuse_rows(df, df[name].isna().to_numpy(), f"column {name!r} has no value")
     values = extra(df, value)
     errors = error_column(df, se, "se") if se is not None else None
-    parts = df.groupby(groups, sort=False, observed=True).indices if groups else {(): np.arange(len(df))}
+    parts: Any = {(): np.arange(len(df))}
+    if groups:  # without the index, of which a level may be named like a column
+        parts = df[groups].reset_index(drop=True).groupby(groups, sort=False, observed=True).indices
     frames = []
     for key, rows in parts.items():
         parts_of_key = key if isinstance(key, tuple) else (key,)

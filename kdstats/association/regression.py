@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from kdstats.association.coefficients import Floats
+from kdstats.association.coefficients import Floats, in_given_units
 from kdstats.association.panels import Columns
 from kdstats.association.within import Within, check_residuals, within
 from kdstats.errors import CheckError
@@ -97,7 +97,8 @@ def regress(
     Raises:
         UsageError: See :func:`~kdstats.association.within.within`; also a confidence outside (0, 1).
         CheckError: A column is constant within a group, no residual is left, every cluster gives the same slope,
-            or one cluster holds all spread of the predictor.
+            one cluster holds all spread of the predictor, or columns so large or small that a float64 does not hold
+            the slope.
     """
     check_confidence(confidence)
     data = within(df, x=x, y=y, group=group, cluster=cluster, label=label, standardised=standardised)
@@ -105,14 +106,18 @@ def regress(
     rows: list[dict[str, Any]] = []
     for kind, error in found.items():
         half = float(special.stdtrit(error.dof, 0.5 + confidence / 2)) * error.se
+        estimate, se, low, high = (
+            in_given_units(value, data.exponent, "the slope")
+            for value in (data.slope, error.se, data.slope - half, data.slope + half)
+        )
         rows.append(
             {
                 "term": x,
                 "kind": kind,
-                "estimate": data.slope,
-                "se": error.se,
-                "low": data.slope - half,
-                "high": data.slope + half,
+                "estimate": estimate,
+                "se": se,
+                "low": low,
+                "high": high,
                 "confidence": confidence,
                 "p_value": float(2 * special.stdtr(error.dof, -abs(data.slope) / error.se)),
                 "dof": error.dof,

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from kdstats.association.coefficients import Floats, check_pair
+from kdstats.association.coefficients import Floats, check_pair, in_given_units
 from kdstats.association.columns import as_row, error_column, errors_of, naming, refuse_clash
+from kdstats.association.deming import scaled_pair
 from kdstats.association.panels import SMALLEST_N, Columns, group_columns, split
-from kdstats.errors import UsageError, unknown
+from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence, t_quantile
 
 STATISTICS = ("slope", "pearson")
@@ -113,7 +114,8 @@ def simex_fit(
     Raises:
         UsageError: Fewer than 5 points, unlike lengths, NaN, Inf, negative errors, unknown statistic, lambdas
             that are few, repeated or not positive, fewer than 2 replicates.
-        CheckError: A constant column.
+        CheckError: A column that is constant or nearly so without one point, errors beyond all measure, or a slope
+            that a float64 does not hold.
     """
     check_confidence(confidence)
     if statistic not in STATISTICS:
@@ -129,7 +131,14 @@ def simex_fit(
     n = a.size
     if n < SMALLEST_N:
         raise UsageError(f"an interval needs at least {SMALLEST_N} points, got {n}")
-    ex, ey = errors_of(x_se, n, "x_se"), errors_of(y_se, n, "y_se")
+    (a, ex, unit_x), (b, ey, unit_y) = (
+        scaled_pair(a, errors_of(x_se, n, "x_se"), "x"),
+        scaled_pair(b, errors_of(y_se, n, "y_se"), "y"),
+    )
+    _refuse_lone_point(a, "x")
+    if statistic == "pearson":
+        _refuse_lone_point(b, "y")
+    exponent = unit_y - unit_x if statistic == "slope" else 0
     sx, sy = float(a.std(ddof=1)), float(b.std(ddof=1))
     u, v = (a - a.mean()) / sx, (b - b.mean()) / sy
     if statistic == "slope":
@@ -154,6 +163,10 @@ def simex_fit(
     t = t_quantile(confidence, n - 2)
     se = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     scale = sy / sx if statistic == "slope" else 1.0
+
+    def units(value: float) -> float:
+        return in_given_units(value * scale, exponent, "the extrapolated value")
+
     estimate = raw
     low, high = raw - t * se, raw + t * se
     if statistic == "pearson":
@@ -163,21 +176,32 @@ def simex_fit(
         low, high = _outer_ends(estimate, se, left_out, t)
     return Simex(
         statistic=statistic,
-        estimate=estimate * scale,
-        se=se * scale,
-        low=low * scale,
-        high=high * scale,
-        naive=float(means[0, 0]) * scale,
-        raw=raw * scale,
+        estimate=units(estimate),
+        se=units(se),
+        low=units(low),
+        high=units(high),
+        naive=units(float(means[0, 0])),
+        raw=units(raw),
         lambdas=(0.0, *(float(k) for k in levels)),
-        means=tuple(float(m) * scale for m in means[:, 0]),
-        monte_carlo_se=monte_carlo * scale,
+        means=tuple(units(float(m)) for m in means[:, 0]),
+        monte_carlo_se=units(monte_carlo),
         replicates=replicates,
         n=n,
         confidence=confidence,
         method="SIMEX, quadratic extrapolation, delete-one jackknife",
         notes=tuple(notes),
     )
+
+
+def _refuse_lone_point(column: Floats, name: str) -> None:
+    """Refuses a column (n,) that hardly varies without one of its points: the jackknife leaves out each."""
+    deviations = column - column.mean()
+    squares, n = deviations**2, column.size
+    left = squares.sum() - n / (n - 1) * squares
+    if float(left.min()) <= 1e-10 * float(squares.sum()):
+        raise CheckError(
+            f"without point {int(np.argmin(left))} {name} is constant, or nearly so: no jackknife interval is defined"
+        )
 
 
 def _both(u: Floats, v: Floats, nx: Floats, ny: Floats, statistic: str) -> Floats:

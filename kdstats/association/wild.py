@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdstats.association.coefficients import Floats
+from kdstats.association.coefficients import Floats, in_given_units
 from kdstats.association.panels import Columns
 from kdstats.association.within import Within, check_residuals, within
 from kdstats.errors import CheckError, UsageError, unknown
@@ -130,13 +130,16 @@ def wild_bootstrap(
         raise UsageError("the wild cluster bootstrap needs at least 2 clusters: give group or cluster")
     kind = weights or default_weights(data.clusters)
     test = WildTest(data, kind, draws, rng)
-    low, high = test.interval(1 - confidence)
+    estimate, low, high = (
+        in_given_units(end, data.exponent, "the slope") for end in (data.slope, *test.interval(1 - confidence))
+    )
+    scaled_null = in_given_units(null, -data.exponent, "the null slope")
     return WildBootstrap(
-        estimate=data.slope,
+        estimate=estimate,
         low=low,
         high=high,
-        p_value=test.p_value(null),
-        t=test.t(null),
+        p_value=test.p_value(scaled_null),
+        t=test.t(scaled_null),
         null=null,
         confidence=confidence,
         weights=kind,

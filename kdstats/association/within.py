@@ -6,6 +6,7 @@ and Waugh 1933), so all slopes of this room are computed from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kdstats.association.coefficients import Floats
+from kdstats.association.coefficients import Floats, exponent_of, times_two_to
 from kdstats.association.panels import Columns, Panel, group_columns, row_name, split
 from kdstats.errors import CheckError, UsageError, unknown
 
 Codes = NDArray[np.intp]
+_PLAIN = 200  # powers of two at which sums of fourth powers still fit a float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +36,9 @@ class Within:
         clusters: Number of clusters; 0 where neither a group nor a cluster column was given.
         nested: Whether every group lies in one cluster.
         notes: Warnings that stay with every result.
+        exponent_x: ``x`` is in units of 2**exponent_x; other than 0 only for columns whose squares a float64 does not
+            hold.
+        exponent_y: ``y`` alike; :attr:`slope` is in units of 2**:attr:`exponent`.
     """
 
     x: Floats
@@ -45,6 +50,13 @@ class Within:
     clusters: int
     nested: bool
     notes: tuple[str, ...]
+    exponent_x: int = 0
+    exponent_y: int = 0
+
+    @property
+    def exponent(self) -> int:
+        """The power of two that turns slopes into units of y per unit of x."""
+        return self.exponent_y - self.exponent_x
 
     @property
     def n(self) -> int:
@@ -126,9 +138,17 @@ def within(
             f"the same {label} is found in several clusters: what it does to all of them alike is not in this "
             f"interval, which may be far too short then; regress(cluster={label!r}) has it"
         )
+    deviations_x, exponent_x = _columns([panel.x for panel in panels], standardised)
+    deviations_y, exponent_y = _columns([panel.y for panel in panels], standardised)
+    for panel, part in zip(panels, np.split(deviations_x, np.cumsum(sizes.astype(np.intp))[:-1]), strict=True):
+        if not 0 < float(part @ part) < math.inf:
+            raise CheckError(
+                f"the spread of column {x!r} in panel {panel.name!r} is too small or too large beside that of other "
+                "panels for a float64; rescale it"
+            )
     return Within(
-        x=np.concatenate([_deviations(panel.x, standardised) for panel in panels]),
-        y=np.concatenate([_deviations(panel.y, standardised) for panel in panels]),
+        x=deviations_x,
+        y=deviations_y,
         group=codes,
         names=tuple(panel.name for panel in panels),
         sizes=sizes,
@@ -136,6 +156,8 @@ def within(
         clusters=clusters,
         nested=nested,
         notes=tuple(notes),
+        exponent_x=exponent_x,
+        exponent_y=exponent_y,
     )
 
 
@@ -145,6 +167,16 @@ def check_residuals(residuals: Floats, y: Floats) -> None:
         raise CheckError(
             "the points of every panel lie exactly on lines of one slope: no error is left to judge it by"
         )
+
+
+def _columns(parts: list[Floats], standardised: bool) -> tuple[Floats, int]:
+    """Deviations of all panels' values of one column, and the power of two that was taken out of them."""
+    if standardised:  # no unit is left, so each panel may be scaled by itself
+        return np.concatenate([_deviations(times_two_to(p, -exponent_of(p)), True) for p in parts]), 0
+    exponent = max(exponent_of(p) for p in parts)
+    if abs(exponent) <= _PLAIN:
+        exponent = 0
+    return np.concatenate([_deviations(times_two_to(p, -exponent), False) for p in parts]), exponent
 
 
 def _deviations(column: Floats, standardised: bool) -> Floats:
@@ -175,6 +207,8 @@ def _clusters(
     for name in names:
         if name not in df.columns:
             raise unknown("column", name, map(str, df.columns))
+        if int((df.columns == name).sum()) > 1:
+            raise UsageError(f"the table has more than one column named {name!r}")
         if name in (x, y):
             raise UsageError(f"column {name!r} cannot both tell clusters apart and be correlated")
         missing = np.flatnonzero(df[name].isna().to_numpy())

@@ -137,6 +137,11 @@ def summarise(
     for name in [value, *keys]:
         if name not in runs.columns:
             raise unknown("column", name, [str(c) for c in runs.columns])
+    for name in dict.fromkeys([value, *keys, *(c for c in (seed, "excluded") if c in runs.columns)]):
+        if int((runs.columns == name).sum()) > 1:
+            raise UsageError(f"the table has more than one column named {name!r}")
+        if keys.count(name) > 1:
+            raise UsageError(f"column {name!r} is named twice in by")
     used, excluded = runs, 0
     if "excluded" in runs.columns:
         out = runs["excluded"].map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes"))

@@ -274,3 +274,60 @@ def test_few_points_are_refused():
     for refused in (deming_fit, disattenuate):
         with pytest.raises(UsageError, match="at least 5"):
             refused(table["a"], table["b"], x_se=0.1, y_se=0.1)
+
+
+@pytest.mark.parametrize("scatter", ["estimated", "none"])
+@pytest.mark.parametrize("slope", [2.0, -1 / 3])
+def test_points_on_a_line_give_the_line_and_a_note(scatter, slope):
+    x = np.arange(9.0)
+    found = deming_fit(x, slope * x + 1, x_se=0.1, y_se=0.1, scatter=scatter)
+    assert (found.slope, found.intercept) == pytest.approx((slope, 1))
+    assert found.slope_low == found.slope == found.slope_high
+    assert (found.chi2, found.p_fit, found.scatter) == (0, 1, 0)
+    assert any("on a line" in note for note in found.notes)
+
+
+def test_hardly_any_scatter_is_a_fit_or_a_named_error():
+    x, rng = np.arange(9.0), np.random.default_rng(5)
+    for jitter in 10.0 ** np.arange(-15, -3):
+        for errors in ((0.1, 0.1), (0.1, None), (None, 0.1), (1e-9, 1e-9), (3.0, 0.1)):
+            try:
+                found = deming_fit(x, 2 * x + jitter * rng.standard_normal(9), x_se=errors[0], y_se=errors[1])
+            except CheckError:
+                continue
+            assert found.slope_low <= found.slope <= found.slope_high
+            assert found.slope == pytest.approx(2, abs=0.01)
+
+
+@pytest.mark.parametrize(("by_x", "by_y"), [(1e200, 1), (1e-200, 1), (1, 1e200), (1, 1e-200), (1e150, 1e-150)])
+def test_extreme_units_change_the_units_alone(by_x, by_y):
+    x, rng = np.arange(9.0), np.random.default_rng(6)
+    y = x + rng.standard_normal(9)
+    plain = deming_fit(x, y, x_se=0.5, y_se=0.5)
+    found = deming_fit(x * by_x, y * by_y, x_se=0.5 * by_x, y_se=0.5 * by_y)
+    unit = by_y / by_x
+    assert (found.slope_low / unit, found.slope / unit, found.slope_high / unit, found.chi2) == pytest.approx(
+        (plain.slope_low, plain.slope, plain.slope_high, plain.chi2), rel=1e-9
+    )
+    for statistic, factor in (("slope", unit), ("pearson", 1.0)):
+        a, b = (
+            simex_fit(
+                x * i, y * j, x_se=0.5 * i, y_se=0.5 * j, statistic=statistic, rng=np.random.default_rng(0)
+            )
+            for i, j in ((1, 1), (by_x, by_y))
+        )
+        assert (b.low / factor, b.estimate / factor) == pytest.approx((a.low, a.estimate), rel=1e-9)
+
+
+def test_results_beyond_a_float_and_lone_points_are_named():
+    x = np.arange(9.0)
+    y = x + np.random.default_rng(7).standard_normal(9)
+    for fit in (deming_fit, lambda *a, **k: simex_fit(*a, rng=np.random.default_rng(0), **k)):
+        with pytest.raises(CheckError, match="float64 can hold"):
+            fit(x * 1e200, y * 1e-200, x_se=1e199, y_se=1e-201)
+        with pytest.raises(CheckError, match="standard errors of x exceed"):
+            fit(x, y, x_se=1e200, y_se=0.1)
+    lone = np.r_[np.zeros(8), 1.0]
+    for statistic, a, b in (("slope", lone, y), ("pearson", x, lone)):
+        with pytest.raises(CheckError, match="without point 8"):
+            simex_fit(a, b, x_se=0.1, y_se=0.1, statistic=statistic, rng=np.random.default_rng(0))

@@ -163,3 +163,14 @@ def test_the_door():
     ):
         with pytest.raises(UsageError, match=match):
             power(**bad)
+
+
+def test_levels_and_degrees_of_freedom_out_of_reach_are_refused():
+    for df, alpha in ((6, 1e-300), (6, 1e-13), (0, 0.05), (0.5, 0.05), (math.nan, 0.05), (6, 1.0)):
+        with pytest.raises(UsageError):
+            t_power(3.0, df, alpha)
+    assert 0 < t_power(3.0, 6, 1e-12) < 1e-3
+    with pytest.raises(UsageError, match="lost to rounding"):
+        power(gap=0.1, sd=0.1, alpha=1e-10, comparisons=1000)
+    with pytest.raises(UsageError, match="at least 1 degree"):
+        Spread.given(0.1, df=0.5)

@@ -18,6 +18,7 @@ from kdstats.console import run_program
 from kdstats.estimators.covariance import ce_covariance
 from kdstats.recorded.steps import step_matrix
 from kdstats.records.paths import RunPaths
+from kdstats.records.writer import write_done
 from tests.recorded.conftest import record
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -161,6 +162,37 @@ def test_incomplete_and_damaged_runs_of_a_folder_are_named_and_the_rest_is_done(
     code, out, err = run(study)
     assert (code, out) == (4, "")
     assert "no run could be read" in err
+
+
+def test_one_malformed_run_does_not_hide_the_others(run, study):
+    seeds = [study / "cutmix" / f"seed={seed}" for seed in range(3)]
+    (seeds[0] / "run.json").write_text("[" * 100_000)
+    write_done(RunPaths(seeds[0]))
+    record(study / "short", seed=9, epochs=1, scheme="cutmix", teacher="t", student="s")
+    done = json.loads((seeds[1] / "done.json").read_text())
+    done["parts"]["pools.parquet"] = None
+    (seeds[1] / "done.json").write_text(json.dumps(done))
+    code, out, err = run(study, "--epochs", "2:")
+    assert code == 3
+    assert "3 runs are left out" in err
+    for said in ("nested too deeply", "what it says of 'pools.parquet'", "recorded 1 epochs from 1 to 1"):
+        assert said in err
+    assert "Traceback" not in err
+    assert re.search(r"^cutmix +1 ", out, re.M)
+    assert re.search(r"^identity +2 ", out, re.M)
+    assert run(seeds[0])[0] == run(seeds[1])[0] == 4
+    # Where no run is left, the error is of their kind.
+    code, out, err = run(study / "identity", "--epochs", "7:")
+    assert (code, out) == (2, "")
+    assert "no run could be read" in err
+
+
+def test_few_pools_an_epoch_are_noted(run, made):
+    for what, said in (
+        ("cutmix/seed=0", "note: an epoch holds only"),
+        ("cutmix", "note: 3 of 3 runs: an epoch holds"),
+    ):
+        assert said in run(made / what, "--components", "none")[1]
 
 
 def test_unlike_runs_are_not_averaged(run, study):

@@ -28,6 +28,18 @@ def test_every_point_is_t_stddev_of_the_first_pools():
     assert convergence(pools[:5]).pools == (5,)
 
 
+def test_the_curve_begins_where_the_pools_vary():
+    pools = np.random.default_rng(0).dirichlet(np.full(7, 5.0), size=60)
+    whole = convergence(pools)
+    pools[:7] = pools[0]
+    curve = convergence(pools)
+    # 8 pools, of which all but one are equal, have no interval either.
+    assert curve.pools == tuple(k for k in whole.pools if k > 8)
+    assert curve.values[0] == t_stddev(pools[: curve.pools[0]]).value
+    with pytest.raises(CheckError, match="all 60 pool means are equal"):
+        convergence(np.repeat(pools[:1], 60, axis=0))
+
+
 def test_what_the_curve_refuses():
     pools = np.random.default_rng(0).dirichlet(np.ones(4), size=9)
     with pytest.raises(UsageError, match="at least 5 pools, not 4"):

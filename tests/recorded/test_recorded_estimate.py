@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from kdstats.errors import CheckError, MissingError, UsageError
@@ -17,7 +19,7 @@ from kdstats.recorded import images
 from kdstats.recorded.find import find_runs, identify, refuse_twice
 from kdstats.recorded.pools import pool_estimates
 from kdstats.recorded.steps import full_steps, last_quarter, step_matrix
-from kdstats.recorded.summary import alike, over_seeds, seed_rows
+from kdstats.recorded.summary import alike, log_over_seeds, over_seeds, run_rows, seed_rows
 from kdstats.records import scanner
 from kdstats.records.part import write_table
 from kdstats.records.paths import RunPaths
@@ -269,3 +271,190 @@ def test_seeds_are_averaged_and_unlike_runs_are_not(tmp_path):
     assert (
         over_seeds([runs[i].whole.components.correlations["same_batch"] for i in (0, 1)], -1, 1)[0].high <= 1
     )
+
+
+def test_t_stddev_over_seeds_is_centred_on_the_corrected_logarithms(tmp_path):
+    for seed in range(3):
+        record(tmp_path / f"a{seed}", seed=seed)
+    runs = [subject.estimate_run(RunPaths(tmp_path / f"a{seed}"), ALL) for seed in range(3)]
+    (row,) = [r for r in seed_rows(runs, 0.95) if r.quantity == "t_stddev"]
+    logs = []
+    for seed in range(3):
+        found = pool_means(tmp_path / f"a{seed}")
+        k = len(found)
+        left = [np.log(np.delete(found, i, 0).std(0, ddof=1).mean()) for i in range(k)]
+        logs.append(k * np.log(found.std(0, ddof=1).mean()) - (k - 1) * np.mean(left))
+    half = 4.302652729911275 * np.std(logs, ddof=1) / 3**0.5
+    assert row.estimate.value == pytest.approx(np.exp(np.mean(logs)), rel=1e-5)
+    assert row.estimate.low == pytest.approx(np.exp(np.mean(logs) - half), rel=1e-4)
+    assert row.estimate.high == pytest.approx(np.exp(np.mean(logs) + half), rel=1e-4)
+    assert row.sd == pytest.approx(row.estimate.value * np.std(logs, ddof=1), rel=1e-4)
+    assert "geometric mean" in row.estimate.method
+    assert (row.estimate.definition, row.runs) == (runs[0].t_stddev.definition, 3)
+    assert any(note.startswith("3 of 3 runs: an epoch holds only") for note in row.estimate.notes)
+    assert not any("square root biases" in note for note in row.estimate.notes)
+    assert log_over_seeds([runs[0].t_stddev])[0] == runs[0].t_stddev
+
+
+def pool_means(path):
+    """``[K, C]`` means of five consecutive steps, both views."""
+    pools = read_pools(path)
+    keys = sorted(set(zip(pools["epoch"].tolist(), pools["step"].tolist(), strict=True)))
+    out = []
+    for at in range(0, len(keys) // 5 * 5, 5):
+        rows = [
+            i
+            for i, key in enumerate(zip(pools["epoch"].tolist(), pools["step"].tolist(), strict=True))
+            if key in keys[at : at + 5]
+        ]
+        out.append(np.average(pools["mean_prob"][rows].astype(float), axis=0, weights=pools["n"][rows]))
+    return np.array(out)
+
+
+@pytest.mark.simulation
+def test_t_stddev_over_seeds_covers_the_law_of_its_pools():
+    """C = 100, K = 10, 5 seeds; plain values with t over seeds cover 0.4 here."""
+    truth, rng, reps = (0.01 * 0.99 / 320) ** 0.5, np.random.default_rng(5), 400
+    hits = []
+    for _ in range(reps):
+        seeds = [t_stddev(rng.multinomial(320, np.full(100, 0.01), size=10) / 320) for _ in range(5)]
+        found, _ = log_over_seeds(seeds)
+        hits.append(found.low <= truth <= found.high)
+    assert np.mean(hits) >= 0.95 - 3 * (0.95 * 0.05 / reps) ** 0.5  # 0.917
+
+
+def test_few_pools_an_epoch_are_noted_and_enough_are_not(make, monkeypatch):
+    path, _ = make()
+    found = pool_estimates(RunPaths(path)).t_stddev
+    # 46 images and 46 views an epoch, 16 inputs a step: 1.15 pools of 5 steps.
+    assert any("an epoch holds only 1.1 pools" in note or "only 1.2 pools" in note for note in found.notes)
+    monkeypatch.setattr("kdstats.recorded.pools.BATCHES_PER_POOL", 1)
+    assert not any("an epoch holds" in note for note in pool_estimates(RunPaths(path)).t_stddev.notes)
+
+
+def logged(path, change):
+    """The run with its pools changed."""
+    paths = RunPaths(path)
+    rows = change({name: values.copy() for name, values in read_pools(path).items()})
+    write_table(paths.pools, "pools", rows, digest="0" * 64, meta={})
+    write_done(paths)
+    return paths
+
+
+def test_a_constant_teacher_has_no_t_stddev_and_all_the_rest(make):
+    path, _ = make()
+
+    def constant(rows):
+        rows["mean_prob"][:] = rows["mean_prob"][0]
+        return rows
+
+    found = subject.estimate_run(logged(path, constant), ALL)
+    assert found.t_stddev is None
+    assert [n for n in found.notes if "T. stddev" in n] == [
+        "no T. stddev: all 7 pool means are equal: nothing varies, T. stddev has no interval"
+    ]
+    assert found.whole.covariance is not None
+    assert found.cov1 is not None
+    assert {"mean_covariance", "v2_cov1"} <= {row.quantity for row in run_rows(found, 0.95)}
+
+
+@pytest.mark.parametrize("number", [0, -8])
+def test_means_of_no_images_are_named(make, number):
+    path, _ = make(epochs=2)
+
+    def negative(rows):
+        rows["n"][5] = number
+        return rows
+
+    paths = logged(path, negative)
+    with pytest.raises(
+        CheckError, match=rf"pools.parquet: pools: epoch 1, step 2 is a mean of {number} images"
+    ):
+        pool_estimates(paths)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("ts_ce", -0.5, "ts_ce goes down to -0.5 nats"),
+        ("t_entropy", -0.5, "t_entropy goes down to -0.5 nats"),
+        ("sample_id", -3, "sample_id -3; ids are 0 or more"),
+        ("slot", 0, "epoch 1, step 0: a slot is filled twice"),
+    ],
+)
+def test_impossible_rows_are_named(make, column, value, said):
+    path, _ = make(epochs=1)
+
+    def spoil(rows):
+        at = slice(None) if column == "slot" else 5
+        rows[column][at] = value
+        return rows
+
+    with pytest.raises(CheckError, match=said):
+        subject.estimate_run(rewritten(path, spoil), [1])
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', '{"run": "x"}', '{"run": ["x"]}', "[" * 100_000])
+def test_a_foreign_run_json_is_named(make, text):
+    path, _ = make(epochs=1)
+    paths = RunPaths(path)
+    paths.run_json.write_text(text, encoding="utf-8")
+    write_done(paths)
+    with pytest.raises(MissingError, match=r"run\.json.* is damaged"):
+        identify(paths)
+    paths.run_json.write_text(text + " ", encoding="utf-8")
+    with pytest.raises(MissingError, match="not as its done.json says"):
+        identify(paths)
+
+
+@pytest.mark.parametrize("key", ["rows", "bytes"])
+@pytest.mark.parametrize("value", ["x", -5, 1e15, True, [1]])
+def test_counts_of_done_json_are_checked(make, key, value):
+    path, _ = make(epochs=1)
+    paths = RunPaths(path)
+    done = json.loads(paths.done.read_text())
+    done["parts"]["samples/epoch=0001.parquet"][key] = value
+    paths.done.write_text(json.dumps(done))
+    with pytest.raises(MissingError, match=r"done\.json: what it says of 'samples/epoch=0001"):
+        subject.estimate_run(paths, [1])
+
+
+def test_a_done_json_that_says_other_rows_or_nothing_is_named(make):
+    path, _ = make(epochs=1)
+    paths = RunPaths(path)
+    done = json.loads(paths.done.read_text())
+    for value, said in ((10**15, "has 92 rows, .*done.json says 1000000000000000"), (None, "says None")):
+        done["parts"]["samples/epoch=0001.parquet"]["rows"] = value
+        paths.done.write_text(json.dumps(done))
+        with pytest.raises(MissingError, match=said):
+            subject.estimate_run(paths, [1])
+    done["parts"]["samples/epoch=0001.parquet"] = None
+    paths.done.write_text(json.dumps(done))
+    with pytest.raises(MissingError, match="a NoneType where a mapping belongs"):
+        subject.estimate_run(paths, [1])
+    paths.done.write_text("[" * 100_000)
+    with pytest.raises(MissingError, match="nested too deeply"):
+        subject.estimate_run(paths, [1])
+
+
+@pytest.mark.parametrize("meta", ['["x"]', "null", '{"meta": "x"}', '{"identity": [1]}', "[" * 100_000])
+def test_metadata_of_another_shape_is_named(make, meta):
+    path, _ = make(epochs=1)
+    part = RunPaths(path).sample_part(1)
+    table = pq.read_table(part)
+    pq.write_table(
+        table.replace_schema_metadata({**table.schema.metadata, b"kdstats.meta": meta.encode()}),
+        part,
+        write_page_checksum=True,
+    )
+    write_done_by_hand(RunPaths(path))
+    with pytest.raises(MissingError, match=r"epoch=0001\.parquet.* is damaged"):
+        identify(RunPaths(path))
+
+
+def write_done_by_hand(paths):
+    """The sizes in ``done.json`` as they are on disk."""
+    done = json.loads(paths.done.read_text())
+    for name, said in done["parts"].items():
+        said["bytes"] = (paths.root / name).stat().st_size
+    paths.done.write_text(json.dumps(done))

@@ -119,6 +119,7 @@ def test_a_report_compares_within_variants_only(study):
     checks = {check.text: check.ok for check in fairness.run(found).checks}
     assert any("within a variant only" in text for text in checks)
     assert any(text == "1 thread in every run" for text in checks)
+    assert any(text.startswith("self/lenet8 [own]: teachers follow the student") for text in checks)
     assert {run.pair for run in trained_runs(found)} == {"resnet8/lenet8", "self/lenet8"}
 
 
