@@ -32,7 +32,7 @@ def make_runs(
             if seed not in arm.grid.seeds:
                 continue
             for spec in _specs(arm, train_set, teachers, seed):
-                twin = owners.setdefault(spec.digest, name)
+                twin = owners.setdefault(spec.digest, name) if len(arms) > 1 else name
                 if twin != name:
                     raise UsageError(
                         f"variants {twin!r} and {name!r} both make the run {spec.title}; leave it to one of them"

@@ -35,7 +35,7 @@ def status(study: StudyFile, out: Path, *, watch: bool) -> int:
 
     runs = _runs(study, out)
     specs = [spec for _, spec in runs]
-    variants = {spec.digest: name for name, spec in runs}
+    variants = {spec.digest: name for name, spec in runs if name}
     # On no terminal lines are not broken: a log, a pipe and a test read whole cells.
     console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
     if not watch:
@@ -118,7 +118,9 @@ def _table(now: list[Standing], study: StudyFile, variants: Mapping[str, str]) -
         table.add_column(column, no_wrap=True)
     rows: dict[tuple[str, str, str], dict[int, Standing]] = {}
     for s in now:
-        name = variants.get(s.spec.digest, "")
+        name = (
+            variants[s.spec.digest] if variants else ""
+        )  # a digest takes its time, ten thousand take seconds
         rows.setdefault((name, f"{s.spec.teacher}/{s.spec.student}", s.spec.scheme), {})[s.spec.seed] = s
     last = ("", "")
     grids = {name: arm.grid for name, arm in study.arms.items()}

@@ -299,7 +299,9 @@ def test_hardly_any_scatter_is_a_fit_or_a_named_error():
             assert found.slope == pytest.approx(2, abs=0.01)
 
 
-@pytest.mark.parametrize(("by_x", "by_y"), [(1e200, 1), (1e-200, 1), (1, 1e200), (1, 1e-200), (1e150, 1e-150)])
+@pytest.mark.parametrize(
+    ("by_x", "by_y"), [(1e200, 1), (1e-200, 1), (1, 1e200), (1, 1e-200), (1e150, 1e-150)]
+)
 def test_extreme_units_change_the_units_alone(by_x, by_y):
     x, rng = np.arange(9.0), np.random.default_rng(6)
     y = x + rng.standard_normal(9)

@@ -452,6 +452,19 @@ def test_metadata_of_another_shape_is_named(make, meta):
         identify(RunPaths(path))
 
 
+@pytest.mark.parametrize("name", ["samples/epoch=0002.parquet", "pools.parquet"])
+def test_metadata_nested_too_deeply_is_named_in_every_part(make, name):
+    path, _ = make(epochs=2)
+    table = pq.read_table(path / name)
+    header = {**table.schema.metadata, b"kdstats.meta": b"[" * 100_000}
+    pq.write_table(table.replace_schema_metadata(header), path / name, write_page_checksum=True)
+    write_done_by_hand(RunPaths(path))
+    with pytest.raises(
+        MissingError, match=f"{name.split('/')[0]}.* is damaged: its JSON is nested too deeply"
+    ):
+        subject.estimate_run(RunPaths(path), [1, 2])
+
+
 def write_done_by_hand(paths):
     """The sizes in ``done.json`` as they are on disk."""
     done = json.loads(paths.done.read_text())
