@@ -103,7 +103,12 @@ def within(panels: int, share: float, rho: float, label: str | None) -> Draw:
         f = repeated_correlation(
             table, x="x", y="y", group="pair", label=label, permutations=199, seed=int(rng.integers(2**31))
         )
-        return f.low <= rho <= f.high, f.estimate, float(f.p_value <= 0.05), float(f.p_permutation <= 0.05)
+        return (
+            f.low <= rho <= f.high,
+            f.estimate,
+            float(f.p_pointwise <= 0.05),
+            float(f.p_permutation <= 0.05),
+        )
 
     return draw
 
@@ -117,7 +122,12 @@ def beyond(panels: int, share: float, rho: float, label: str | None) -> Draw:
         table = pd.DataFrame({"pair": pair, "scheme": scheme, "x": x + z, "y": y})
         parts = split(table, x="x", y="y", group="pair", label=label)
         f = partial_of(parts, {"z": z}, "pearson", label, 0.95, 199, int(rng.integers(2**31)))
-        return f.low <= rho <= f.high, f.estimate, float(f.p_value <= 0.05), float(f.p_permutation <= 0.05)
+        return (
+            f.low <= rho <= f.high,
+            f.estimate,
+            float(f.p_pointwise <= 0.05),
+            float(f.p_permutation <= 0.05),
+        )
 
     return draw
 

@@ -13,6 +13,7 @@ from scipy import optimize, special
 
 from kdstats.association.coefficients import check_pair, coefficient
 from kdstats.association.columns import as_row, error_column, errors_of, naming, refuse_clash
+from kdstats.association.deming import scaled_pair
 from kdstats.association.intervals import z_interval
 from kdstats.association.panels import SMALLEST_N, Columns, group_columns, split
 from kdstats.errors import UsageError
@@ -94,7 +95,10 @@ def disattenuate(
     n = a.size
     if n < SMALLEST_N:
         raise UsageError(f"a correlation with an interval needs at least {SMALLEST_N} points, got {n}")
-    ex, ey = errors_of(x_se, n, "x_se"), errors_of(y_se, n, "y_se")
+    (a, ex, _), (b, ey, _) = (  # the result has no unit
+        scaled_pair(a, errors_of(x_se, n, "x_se"), "x"),
+        scaled_pair(b, errors_of(y_se, n, "y_se"), "y"),
+    )
     found = coefficient("pearson", a, b)
     # Errors relative to the spread before squaring: a column near 1e-200 would lose its squares.
     dx = float(((ex / a.std(ddof=1)) ** 2).mean())

@@ -249,7 +249,9 @@ def deming_fit(
             n=n,
             confidence=confidence,
             method=method,
-            notes=("all points lie on a line: there is no scatter to judge it by and the intervals have no width",),
+            notes=(
+                "all points lie on a line: there is no scatter to judge it by and the intervals have no width",
+            ),
         )
     known = _Line(u, v, vx, vy)
     chi2 = math.nan if exact.any() else known.best()[1]
@@ -312,7 +314,9 @@ def scaled_pair(column: Floats, errors: Floats, name: str) -> tuple[Floats, Floa
     exponent = exponent_of(column)
     column, errors = times_two_to(column, -exponent), times_two_to(errors, -exponent)
     if not float(errors.max()) < _LARGEST_ERROR * float(column.max() - column.min()):
-        raise CheckError(f"the standard errors of {name} exceed its spread {_LARGEST_ERROR:g} times: nothing is left")
+        raise CheckError(
+            f"the standard errors of {name} exceed its spread {_LARGEST_ERROR:g} times: nothing is left"
+        )
     return column, errors, exponent
 
 
@@ -320,7 +324,9 @@ def _crossing(f: Callable[[float], float], low: float, high: float, *, xtol: flo
     """Where ``f`` changes its sign; ``CheckError`` where rounding hides it."""
     at_low, at_high = f(low), f(high)
     if not at_low * at_high <= 0:
-        raise CheckError("the points lie so close to a line, or so far apart, that rounding hides the line's interval")
+        raise CheckError(
+            "the points lie so close to a line, or so far apart, that rounding hides the line's interval"
+        )
     return float(optimize.brentq(f, low, high, xtol=xtol, rtol=rtol))
 
 

@@ -150,7 +150,9 @@ def mixed_model(
     ratio = fit.ratio
     between = float(ratio[0, 0])
     residual, intercepts, crossed, sloped = (
-        in_given_units(value * fit.residual * unit_y**2, 2 * data.exponent_y - times_x * data.exponent_x, "a variance")
+        in_given_units(
+            value * fit.residual * unit_y**2, 2 * data.exponent_y - times_x * data.exponent_x, "a variance"
+        )
         for value, times_x in (
             (1.0, 0),
             (between, 0),

@@ -100,8 +100,9 @@ def partial_correlation(
 
     Interval: Fisher's z with variance 1/(df - 1), times 1 + r²/2 for ranks (Bonett and Wright 2000). Across panels
     whose labels recur: Student's t with labels - 2 degrees of freedom and the jackknife that leaves a label out of
-    all panels at once, never shorter than the other; ``p_value`` goes with it. Permutation: residuals of y on the covariates are exchanged
-    and added back (Freedman and Lane 1983), within panels, or labels as wholes where every panel has each once.
+    all panels at once, never shorter than the other; ``p_value`` goes with it. Permutation: residuals of y on the
+    covariates are exchanged and added back (Freedman and Lane 1983), within panels, or labels as wholes where every
+    panel has each once.
 
     With nine schemes and one covariate an interval is wide: |r| below about 0.71 has p above 0.05.
 

@@ -144,7 +144,9 @@ def spread_of(
     power_of_two = int(np.frexp(top)[1])
     with np.errstate(under="ignore"):
         outcome = np.ldexp(outcome, -power_of_two)  # squares of outcomes near 1e±200 would not fit
-    panel = table.groupby(groups, sort=False).ngroup().to_numpy() if groups else np.zeros(len(table), dtype=int)
+    panel = (
+        table.groupby(groups, sort=False).ngroup().to_numpy() if groups else np.zeros(len(table), dtype=int)
+    )
     order = np.argsort(panel, kind="stable")
     fits = []
     for rows in np.split(order, np.flatnonzero(np.diff(panel[order])) + 1):
@@ -242,7 +244,9 @@ def _two_way(y: Floats, scheme: Codes, seed: Codes) -> tuple[float, int]:
     count, size = np.bincount(short, minlength=k), np.bincount(long, minlength=s)
     linked = np.asarray((table @ table.T).toarray())
     components, member = sparse.csgraph.connected_components(sparse.csr_array(linked), directed=False)
-    reduced = np.diag(count.astype(float)) - np.asarray((table @ sparse.diags_array(1 / size) @ table.T).toarray())
+    reduced = np.diag(count.astype(float)) - np.asarray(
+        (table @ sparse.diags_array(1 / size) @ table.T).toarray()
+    )
     reduced += member[:, None] == member[None, :]  # the sum of effects of each component is set to 0
     left = y
     for _ in range(2):  # the second pass takes the rounding of the first out

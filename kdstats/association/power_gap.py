@@ -77,7 +77,9 @@ def check_level(alpha: float, comparisons: int, adjust: str) -> float:
         raise unknown("adjustment", adjust, ADJUSTMENTS)
     each = alpha if adjust == "none" else alpha / comparisons
     if each < LEAST_ALPHA:
-        raise UsageError(f"the level of one test is {each:g}; below {LEAST_ALPHA:g} its power is lost to rounding")
+        raise UsageError(
+            f"the level of one test is {each:g}; below {LEAST_ALPHA:g} its power is lost to rounding"
+        )
     return each
 
 

@@ -61,9 +61,9 @@ def rank_probabilities(
         p_best_se`` (Monte-Carlo error), ``p_tie_best_two, tie, p_equal, df, n, draws, confidence, method, notes``.
 
     Raises:
-        UsageError: Unknown or repeated columns, values that are missing or no numbers, fewer than two schemes, a scheme twice
-            with ``se``, one scheme and seed twice, schemes that share no seeds, or one run a scheme.
-        CheckError: Runs without any spread, or two schemes whose difference has no error.
+        UsageError: Unknown or repeated columns, values that are missing or no numbers, fewer than two schemes, a scheme
+            twice with ``se``, one scheme and seed twice, schemes that share no seeds, or one run a scheme.
+        CheckError: Runs without any spread, two schemes whose difference has no error, or values beyond 1e±100.
     """
     if seed < 0:
         raise UsageError(f"the seed must be 0 or more, got {seed}")
@@ -83,6 +83,11 @@ def rank_probabilities(
         refuse_rows(df, df[name].isna().to_numpy(), f"column {name!r} has no value")
     values = extra(df, value)
     errors = error_column(df, se, "se") if se is not None else None
+    top = float(np.abs(np.concatenate([values, errors if errors is not None else []])).max())
+    if not (top == 0 or 1e-100 < top < 1e100):
+        raise CheckError(
+            f"the largest value or error is {top:g}: squares do not fit a float64; rescale the columns"
+        )
     parts: Any = {(): np.arange(len(df))}
     if groups:  # without the index, of which a level may be named like a column
         parts = df[groups].reset_index(drop=True).groupby(groups, sort=False, observed=True).indices

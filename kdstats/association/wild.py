@@ -131,7 +131,8 @@ def wild_bootstrap(
     kind = weights or default_weights(data.clusters)
     test = WildTest(data, kind, draws, rng)
     estimate, low, high = (
-        in_given_units(end, data.exponent, "the slope") for end in (data.slope, *test.interval(1 - confidence))
+        in_given_units(end, data.exponent, "the slope")
+        for end in (data.slope, *test.interval(1 - confidence))
     )
     scaled_null = in_given_units(null, -data.exponent, "the null slope")
     return WildBootstrap(

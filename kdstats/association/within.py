@@ -140,7 +140,9 @@ def within(
         )
     deviations_x, exponent_x = _columns([panel.x for panel in panels], standardised)
     deviations_y, exponent_y = _columns([panel.y for panel in panels], standardised)
-    for panel, part in zip(panels, np.split(deviations_x, np.cumsum(sizes.astype(np.intp))[:-1]), strict=True):
+    for panel, part in zip(
+        panels, np.split(deviations_x, np.cumsum(sizes.astype(np.intp))[:-1]), strict=True
+    ):
         if not 0 < float(part @ part) < math.inf:
             raise CheckError(
                 f"the spread of column {x!r} in panel {panel.name!r} is too small or too large beside that of other "

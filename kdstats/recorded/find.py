@@ -126,7 +126,7 @@ def check_done(paths: RunPaths) -> dict[str, Any]:
     Raises:
         MissingError: The run is incomplete, or not as its ``done.json`` says.
     """
-    with _not_too_deep(paths.done):
+    with not_too_deep(paths.done):
         parts: dict[str, Any] = read_done(paths)["parts"]
     for name, said in parts.items():
         what = f"{paths.done}: what it says of {name!r}"
@@ -151,7 +151,7 @@ def _mapping(value: object, what: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _not_too_deep(path: Path) -> Iterator[None]:
+def not_too_deep(path: Path) -> Iterator[None]:
     """JSON nested beyond what Python reads is no file of kdstats."""
     try:
         yield
@@ -170,13 +170,13 @@ def identify(paths: RunPaths) -> RunIdentity:
     if not parts:
         raise MissingError(f"{paths.root} holds no samples (looked for {paths.samples}/epoch=….parquet).")
     check_done(paths)
-    with _not_too_deep(parts[0][1]), open_part(parts[0][1], "samples") as (_, header):
+    with not_too_deep(parts[0][1]), open_part(parts[0][1], "samples") as (_, header):
         said = _mapping(header.meta, f"{parts[0][1]}: its metadata")
         digest = header.digest
     card: dict[str, Any] = {}
     if paths.run_json.is_file():
         try:
-            with _not_too_deep(paths.run_json):
+            with not_too_deep(paths.run_json):
                 card = _mapping(json.loads(paths.run_json.read_text(encoding="utf-8")), str(paths.run_json))
         except MissingError:
             raise

@@ -200,6 +200,7 @@ def _notes(used: pd.DataFrame, keys: Sequence[str], cells: Sequence[Cell], exclu
         notes.append(f"n = 1 in {len(lone)} of {len(cells)} cells: no spread, so no ties")
     if len({cell.n for cell in cells}) > 1:
         notes.append("cells rest on unlike numbers of seeds")
+    used = used.reset_index(drop=True)  # a level of the index may be named like a column
     panels = used.groupby(list(keys[1:]), sort=False) if len(keys) > 1 else [("", used)]
     for name in _BUDGET:
         if name in used.columns and any(part[name].nunique() > 1 for _, part in panels):
