@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ class RunSpec:
             del found[place]
         return {k: v for k, v in found.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of :meth:`resolved`; its first eight digits name the run's folder."""
         return _digest(self.resolved())
