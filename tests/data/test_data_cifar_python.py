@@ -151,7 +151,7 @@ BAD = {
     ),
     "label text": (
         {b"data": IMAGES.reshape(6, -1), b"fine_labels": [0, b"1", 2, 3, 4, 5]},
-        "row 1: label is b'1'",
+        "row 1: label is of type bytes",
     ),
 }
 

@@ -333,4 +333,6 @@ def test_no_room_is_imported_the_wrong_way() -> None:
         assert not re.search(r"^\s*(from|import) runners", text, re.M), path
         if path.parent.name == "analyses":
             assert not re.search(r"^\s*(from|import) reports", text, re.M), path
-        assert not re.search(r"^\s*(from|import) torch", text, re.M), path
+        # Questions to the networks themselves load torch when they are asked, nothing else does.
+        indent = "" if path.name in ("networks.py", "robustness.py") else r"\s*"
+        assert not re.search(rf"^{indent}(from|import) torch", text, re.M), path

@@ -336,10 +336,7 @@ def test_accuracy_is_remembered_by_everything_it_depends_on(here, monkeypatch):
     remembered(network, test)
     calls.pop()
 
-    class Stamped(ImageSet):
-        stamp = "files of today"
-
-    remembered(network, Stamped(**{name: getattr(test, name) for name in ImageSet.__dataclass_fields__}))
+    remembered(network, replace(test, stamp="files of today"))
     assert len(calls) == 2
 
 
