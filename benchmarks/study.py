@@ -31,13 +31,13 @@ from kdstats.provenance import provenance
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import read_done
 from runners.collect import run_row, write_tables
-from runners.config import StudyFile
 from runners.plan import make_specs
 from runners.run_spec import RunSpec
 from runners.student import run_spec
 from runners.study.folder import write_card
 from runners.study.measuring import probe
 from runners.study.teachers import trained_teachers
+from runners.study_file import StudyFile
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = 10.0

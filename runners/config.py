@@ -1,34 +1,32 @@
-"""The study file: TOML or YAML in, checked settings out. Unknown keys are answered with the nearest right one."""
+"""Sections of the study file: what each key means, and what it may be."""
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kdstats import data, models, schemes
 from kdstats.data import Selection
-from kdstats.errors import KdstatsError, MissingError, UsageError, nearest
+from kdstats.errors import UsageError
 from kdstats.records.paths import encode_name
 from runners import objectives, recipes
 from runners.recipes import Recipe
 from runners.training import teaching
 from runners.training.teaching import Teaching
 
-_YAML = (".yaml", ".yml")
 SELF = "self"  # the teacher's place in a pair whose teachers follow the student
 Positive = Annotated[int, Field(gt=0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of the file: fixed once read, no unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StudySection(_Section):
+class StudySection(Section):
     """``[study]``: what it is about."""
 
     name: str = Field(min_length=1, description="name of the study, for titles")
@@ -57,7 +55,7 @@ class StudySection(_Section):
         return Selection(self.dataset, self.data, self.img_size, self.classes, self.per_class, self.val_split)
 
 
-class GridSection(_Section):
+class GridSection(Section):
     """``[grid]``: every pair under every scheme with every seed."""
 
     pairs: tuple[str, ...] = Field(
@@ -83,7 +81,7 @@ class GridSection(_Section):
                     raise UsageError(f"in pair {pair!r}: {error}") from None
             if student == SELF:
                 raise UsageError(f"pair {pair!r}: {SELF} stands for the teacher only, {SELF}/STUDENT")
-        return _distinct("pair", tuple(map(_pair_name, pairs)))
+        return distinct("pair", tuple(map(_pair_name, pairs)))
 
     @field_validator("schemes")
     @classmethod
@@ -92,7 +90,7 @@ class GridSection(_Section):
         found = tuple(schemes.record(name).name for name in flat)
         for name in found:
             encode_name(name, "scheme")  # each names a folder
-        return _distinct("scheme", found)
+        return distinct("scheme", found)
 
     @model_validator(mode="after")
     def _presets_fit_the_draws(self) -> GridSection:
@@ -103,10 +101,10 @@ class GridSection(_Section):
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return _distinct("seed", seeds)
+        return distinct("seed", seeds)
 
 
-class TeacherSection(_Section):
+class TeacherSection(Section):
     """``[teacher.NAME]``: where a teacher comes from; without it the study trains one."""
 
     weights: str | None = Field(None, description="weights file, or 'shipped' for the digits teacher")
@@ -115,10 +113,10 @@ class TeacherSection(_Section):
     seed: int = Field(0, description="seed of the teacher's training")
 
 
-class TrainSection(_Section):
+class TrainSection(Section):
     """``[train]``: how students are optimised."""
 
-    recipe: str = Field("digits", description="named recipe, see runners/recipes.py")
+    recipe: str = Field("digits", description="named recipe, see `python -m runners.recipes`")
     epochs: Positive | None = Field(None, description="another number of epochs; milestones scale with it")
 
     passes: Literal["two", "joint"] = Field("two", description="originals and views apart, or as one batch")
@@ -140,7 +138,7 @@ class TrainSection(_Section):
         return recipes.get(self.recipe).with_epochs(self.epochs).on_this_machine()
 
 
-class KdSection(_Section):
+class KdSection(Section):
     """``[kd]``: the loss γ CE(x) + α KL(x) + β L(x) + α_v KL(x′); defaults as published for the objective L."""
 
     objective: str = Field("kd", description="the loss L, see `python -m runners.objectives`; kd is KL alone")
@@ -181,7 +179,7 @@ class KdSection(_Section):
         return {**rest, **weights, "objective_params": tuple(sorted(self.params.items()))}
 
 
-class TeachingSection(_Section):
+class TeachingSection(Section):
     """``[teaching]``: teachers that follow the student, instead of the fixed one."""
 
     kind: Literal["fixed", "ema", "dual"] = Field(
@@ -218,7 +216,7 @@ class TeachingSection(_Section):
         return self
 
 
-class ProbeSection(_Section):
+class ProbeSection(Section):
     """``[probe]``: the teacher-only measurement."""
 
     protocol: Literal["efficient", "wang2022"] = Field("efficient", description="how T. stddev is measured")
@@ -227,14 +225,14 @@ class ProbeSection(_Section):
     seed: int = Field(0, description="seed of the probe")
 
 
-class LogSection(_Section):
+class LogSection(Section):
     """``[log]``: what is kept per image."""
 
     every: Positive = Field(1, description="record the samples of every k-th epoch")
     dtype: Literal["float32", "float16"] = Field("float32", description="precision on disk")
 
 
-class ExecutorSection(_Section):
+class ExecutorSection(Section):
     """``[executor]``: what one run may use, and where; no number depends on it, but for the threads."""
 
     threads: Positive = Field(
@@ -251,6 +249,11 @@ class ExecutorSection(_Section):
     address: str | None = Field(
         None, description="address of a Ray cluster; default: RAY_ADDRESS, or a local one"
     )
+    store: str | None = Field(
+        None,
+        description="URL (s3://…, gs://…, file://…; fsspec) through which runs come home from machines that share no "
+        "folder with this one (ray)",
+    )
     cluster: Literal["slurm", "local"] = Field(
         "slurm", description="'local': submitit's processes on this machine"
     )
@@ -264,7 +267,7 @@ class ExecutorSection(_Section):
         return self.cpus or self.threads
 
 
-class ExcludeSection(_Section):
+class ExcludeSection(Section):
     """``[[exclude]]``: runs left out of every summary; they stay in ``runs``, marked with the reason."""
 
     reason: str = Field(min_length=1, description="why; shown in every table")
@@ -292,7 +295,7 @@ class ExcludeSection(_Section):
         )
 
 
-class VariantSection(_Section):
+class VariantSection(Section):
     """``[[variant]]``: the same study with other settings; where there are variants, they are all that is run."""
 
     name: str = Field(
@@ -306,116 +309,10 @@ class VariantSection(_Section):
     )
 
 
-class ReportSection(_Section):
+class ReportSection(Section):
     """``[report]``: the page at the end."""
 
     build: bool = Field(True, description="build the page when the study ends")
-
-
-class StudyFile(_Section):
-    """A whole study file."""
-
-    schema_version: Literal[1] = Field(1, alias="schema", description="version of this format")
-    study: StudySection
-    grid: GridSection
-    teacher: dict[str, TeacherSection] = Field(default_factory=dict)
-    train: TrainSection = TrainSection()
-    kd: KdSection = KdSection()
-    teaching: TeachingSection = TeachingSection()
-    probe: ProbeSection = ProbeSection()
-    log: LogSection = LogSection()
-    report: ReportSection = ReportSection()
-    executor: ExecutorSection = ExecutorSection()
-    variant: tuple[VariantSection, ...] = ()
-    exclude: tuple[ExcludeSection, ...] = ()
-
-    @property
-    def arms(self) -> dict[str, StudyFile]:
-        """Variant → the study with its settings alone; the study itself under ``""`` where it has none."""
-        if not self.variant:
-            return {"": self}
-        return {variant.name: self._with(variant) for variant in self.variant}
-
-    def over_arms(self, key: str) -> tuple[Any, ...]:
-        """The grid's ``pairs``, ``schemes`` or ``seeds`` of all variants, each once."""
-        return tuple(dict.fromkeys(v for arm in self.arms.values() for v in getattr(arm.grid, key)))
-
-    def _with(self, variant: VariantSection) -> StudyFile:
-        changed: dict[str, Any] = {}
-        for section in VARIED:
-            own = getattr(variant, section)
-            if not own:
-                continue
-            base = getattr(self, section)
-            try:
-                changed[section] = type(base).model_validate(base.model_dump(exclude_unset=True) | own)
-            except ValidationError as error:
-                placed = [{**e, "loc": (section, *e["loc"])} for e in error.errors()]
-                raise UsageError(
-                    f"variant {variant.name!r}: " + "; ".join(explain(e) for e in placed)
-                ) from None
-            except KdstatsError as error:
-                raise UsageError(f"variant {variant.name!r}: {error}") from None
-        return self.model_copy(update={**changed, "variant": ()})
-
-    @model_validator(mode="after")
-    def _variants_fit(self) -> StudyFile:
-        _distinct("variant", tuple(variant.name for variant in self.variant))
-        size = self.train.resolve().batch_size
-        for name, arm in self.arms.items():
-            of = f"variant {name!r}: " if name else ""
-            if arm.grid.draws != self.grid.draws:
-                raise UsageError(
-                    f"{of}draws are the same for a whole study, because T. stddev is measured once"
-                )
-            if arm.train.resolve().batch_size != size:
-                raise UsageError(
-                    f"{of}batches of {arm.train.resolve().batch_size} images beside {size}; one study has one size, "
-                    "because T. stddev is measured once"
-                )
-            for pair in arm.grid.pairs:
-                teacher, _, student = pair.partition("/")
-                if arm.teaching.kind == "fixed" and teacher == SELF:
-                    raise UsageError(
-                        f"{of}pair {pair!r} has no fixed teacher; set [teaching] kind = 'ema' or 'dual'"
-                    )
-                if arm.teaching.kind != "fixed" and teacher != SELF:
-                    raise UsageError(
-                        f"{of}[teaching] kind = {arm.teaching.kind!r} makes its teachers of the student; write the "
-                        f"pair {SELF}/{student}, not {pair}"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _exclusions_meet_a_run(self) -> StudyFile:
-        for number, rule in enumerate(self.exclude, 1):
-            for kind, value, known in (
-                ("pair", rule.pair, self.over_arms("pairs")),
-                ("scheme", rule.scheme, self.over_arms("schemes")),
-                ("seed", rule.seed, self.over_arms("seeds")),
-                ("variant", rule.variant, tuple(v.name for v in self.variant)),
-            ):
-                if value is not None and value not in known:
-                    raise UsageError(
-                        f"exclusion {number} names {kind} {value!r}, which the grid has not; it has "
-                        + ", ".join(map(str, known))
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _teachers_are_used(self) -> StudyFile:
-        used = dict.fromkeys(pair.partition("/")[0] for pair in self.over_arms("pairs"))
-        used.pop(SELF, None)
-        for name in self.teacher:
-            if name not in used:
-                raise UsageError(
-                    f"[teacher.{name}] belongs to no pair; the pairs' teachers are {', '.join(used) or 'none'}"
-                )
-        return self
-
-
-# Sections that a variant may change.
-VARIED = ("kd", "train", "teaching", "grid")
 
 
 def _network(name: str) -> str:
@@ -426,93 +323,9 @@ def _pair_name(pair: str) -> str:
     return "/".join(map(_network, pair.split("/")))
 
 
-def _distinct(kind: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+def distinct(kind: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``values``; ``UsageError`` where one is named twice."""
     twice = [v for v in values if values.count(v) > 1]
     if twice:
         raise UsageError(f"{kind} {twice[0]!r} is named twice")
     return values
-
-
-def read_study(path: Path, overrides: list[str] | None = None) -> StudyFile:
-    """Reads and checks a study file.
-
-    Args:
-        path: The file: TOML, or YAML where the name ends in .yaml or .yml.
-        overrides: ``section.key=value`` texts, values in TOML's spelling.
-
-    Raises:
-        MissingError: No such file, or neither TOML nor YAML.
-        UsageError: Unknown keys or senseless values, all named with their place.
-    """
-    try:
-        raw = _parse(path)
-    except FileNotFoundError:
-        raise MissingError(
-            f"no study file at {path.absolute()}. `python -m runners.study init FILE.toml` writes one to start from."
-        ) from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        kind = "YAML" if path.suffix in _YAML else "TOML"
-        raise MissingError(f"{path} is not {kind}: {' '.join(str(error).split())}") from None
-    for override in overrides or ():
-        _override(raw, override)
-    try:
-        return StudyFile.model_validate(raw)
-    except ValidationError as error:
-        raise UsageError(f"{path}: " + "; ".join(explain(e) for e in error.errors())) from None
-    except KdstatsError as error:
-        raise UsageError(f"{path}: {error}") from None
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    """A mapping from TOML, or from YAML by its suffix (``safe_load``: no tag makes an object or runs code)."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix not in _YAML:
-        return tomllib.loads(text)
-    raw = yaml.safe_load(text)
-    if not isinstance(raw, dict):
-        raise yaml.YAMLError("a study file is a mapping with the keys study and grid")
-    return raw
-
-
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--set takes section.key=value, for example kd.temperature=2, not {text!r}")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    *sections, last = key.strip().split(".")
-    node = raw
-    for section in sections:
-        node = node.setdefault(section, {})
-        if not isinstance(node, dict):
-            raise UsageError(f"--set {text}: {section} is a value, not a section")
-    node[last] = parsed
-
-
-def explain(error: Any) -> str:
-    """One of pydantic's errors in words: the key, and what is wrong or what was meant."""
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        *sections, last = (str(part) for part in error["loc"])
-        known = _keys(sections)
-        near = nearest(last, known)
-        meant = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-        return f"unknown key {where}; {meant}"
-    cause = error.get("ctx", {}).get("error")
-    said = cause if cause is not None else error["msg"]
-    return f"{where}: {said}" if where else str(said)
-
-
-def _keys(sections: list[str]) -> list[str]:
-    model: Any = StudyFile
-    for section in sections:
-        if section in ("variant", "exclude") or section.isdigit():
-            tables: dict[str, Any] = {"variant": VariantSection, "exclude": ExcludeSection}
-            model = tables.get(section, model)
-        elif section in StudyFile.model_fields and section != "teacher":
-            model = StudyFile.model_fields[section].annotation
-        else:
-            model = TeacherSection
-    return [field.alias or name for name, field in model.model_fields.items()]

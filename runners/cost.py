@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 
 from kdstats import models
+from kdstats.device import pick_device
 from kdstats.records.paths import RunPaths
 from kdstats.teacher.accuracy import measure
-from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network
-from runners.config import StudyFile
 from runners.executors.attempt import pick, use_threads
 from runners.plan import duration
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
+from runners.study_file import StudyFile
 
 # Bytes on disk per recorded row (Parquet, zstd), float32 and float16; measured on digits runs.
 _ROW_BYTES = {"float32": 30, "float16": 22}

@@ -173,7 +173,7 @@ def epoch_of(
     if run.moving is not None:
         run.moving.before_epoch(place.epoch, place.step)
     chunks = torch.split(epoch_order(spec.seed, place.epoch, len(train_set)), recipe.batch_size)
-    total = torch.tensor(place.total, device=device, dtype=torch.float64)
+    sums = torch.tensor(list(place.sums.values()), device=device, dtype=torch.float64)
     batches = train_set.batches(chunks[place.step :], run.base, spec.seed, place.epoch)
     for step, (pixels, labels, ids) in enumerate(batches, place.step):
         for group in run.optimiser.param_groups:
@@ -204,20 +204,26 @@ def epoch_of(
         run.optimiser.step()
         if run.moving is not None:
             run.moving.after_step(run.student, step)
-        mean = ranks.sum(found.loss.detach() * ((mine.stop - mine.start) / len(labels)))
-        total += mean.double() * len(labels)
+        terms = {"train_loss": found.loss.detach()} | {f"train_loss_{k}": v for k, v in found.parts.items()}
+        means = torch.stack(list(terms.values())).double()
+        means = ranks.sum(means * ((mine.stop - mine.start) / len(labels)))
+        sums = means * len(labels) if step == 0 else sums + means * len(labels)
         record(recorder, ranks, step, ids, labels, view, originals, views, found)
         if on_step is not None and ranks.main:
-            on_step(place.epoch + 1, step + 1, mean.item)
+            on_step(place.epoch + 1, step + 1, means[0].item)
         stop = ranks.any(interrupts.asked, device)
         due = ranks.any(time.perf_counter() - kept > keep_every, device)
         if (stop or due) and step + 1 < len(chunks):
             kept = time.perf_counter()
-            place.step, place.total, place.seconds = step + 1, float(total), spent + kept - began
+            place.step, place.seconds = step + 1, spent + kept - began
+            place.sums = dict(zip(terms, sums.tolist(), strict=True))
             if recorder is not None and paths is not None:
                 recorder.hold(step + 1)
                 save_state(paths.state, run.state_dict(spec, ranks))
             ranks.barrier()
             if stop:
                 interrupts.stop()
-    place.total, place.seconds = float(total), spent + time.perf_counter() - began
+    place.sums, place.seconds = (
+        dict(zip(terms, sums.tolist(), strict=True)),
+        spent + time.perf_counter() - began,
+    )

@@ -11,9 +11,9 @@ from kdstats.data import LabelledImages
 from kdstats.errors import UsageError
 from kdstats.teacher.network import Network
 from runners import recipes
-from runners.config import StudyFile
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
+from runners.study_file import StudyFile
 
 
 def make_runs(

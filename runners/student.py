@@ -21,20 +21,21 @@ from kdstats import models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import Selection, Splits
+from kdstats.device import pick_device
 from kdstats.errors import UsageError
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done, verify_done
 from kdstats.teacher.accuracy import remembered
-from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
 from runners import objectives, recipes
 from runners.claim import Claim
-from runners.config import KdSection, LogSection, TeachingSection, TrainSection, explain
+from runners.config import KdSection, LogSection, TeachingSection, TrainSection
 from runners.epoch_progress import EpochProgress, first_lines
 from runners.loop import KEEP_EVERY, EpochDone, train_student
 from runners.run_spec import ORIGINALS, PASSES, RunSpec
 from runners.selection_flags import add_selection, selection_of
+from runners.study_file import explain
 from runners.training.ranks import Ranks
 from runners.training.setup import check
 from runners.training.student_loss import StudentLoss
@@ -45,7 +46,7 @@ _OBJECTIVE = (
     f"the loss L, one of {', '.join(objectives.names())} (default: kd). All but kd were published without a term for "
     "views: give --alpha or --alpha-views, or train on the views alone with --originals replaced"
 )
-_STOPPED = "the state is kept: the same command goes on from it"
+_STOPPED = "the same command goes on from the last state, or anew where none was kept yet"
 
 
 @functools.lru_cache(maxsize=4)
@@ -235,6 +236,7 @@ def _spec(args: argparse.Namespace) -> RunSpec:
                 for name in (
                     "objective",
                     "temperature",
+                    "student_temperature",
                     "gamma",
                     "alpha",
                     "beta",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdstats.teacher.evaluate import Status
+    from kdstats.teacher.protocols import Status
 
 Report = Callable[["Status"], None]
 

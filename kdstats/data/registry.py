@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdstats.errors import unknown
 
@@ -59,6 +59,20 @@ _FOUND = "computed over all training images in float64, kept with the decoded im
 _IMAGENET = (
     "Get ILSVRC 2012 from image-net.org (an account is needed), unpack it to train/<class>/*.JPEG and "
     "val/<class>/*.JPEG as torchvision does, and name the folder that holds both with --data FOLDER."
+)
+_IMAGENET_1K = DataCard(
+    "imagenet",
+    source="ImageNet-1K (ILSVRC 2012): about 1.28 million / 50,000 photographs, read batch by batch",
+    layouts=("class_folders",),
+    classes=1000,
+    channels=3,
+    img_size=224,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    base="resizedcrop+flip",
+    constants="torchvision's for ImageNet",
+    how=_IMAGENET,
+    shorter=256,
 )
 _CARDS = {
     card.name: card
@@ -120,34 +134,13 @@ _CARDS = {
             "the folder it unpacks to, with --data PATH.",
             partial=True,
         ),
-        DataCard(
-            "imagenet",
-            source="ImageNet-1K (ILSVRC 2012): about 1.28 million / 50,000 photographs, read batch by batch",
-            layouts=("class_folders",),
-            classes=1000,
-            channels=3,
-            img_size=224,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            base="resizedcrop+flip",
-            constants="torchvision's for ImageNet",
-            how=_IMAGENET,
-            shorter=256,
-        ),
-        DataCard(
-            "imagenet100",
+        _IMAGENET_1K,
+        replace(
+            _IMAGENET_1K,
+            name="imagenet100",
             source="100 classes of ImageNet-1K, those of a list: about 128,000 / 5,000 photographs, read batch by batch",
-            layouts=("class_folders",),
             classes=100,
-            channels=3,
-            img_size=224,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            base="resizedcrop+flip",
-            constants="torchvision's for ImageNet",
-            how=_IMAGENET
-            + " Put the names of the 100 class folders, one a line, into imagenet100.txt beside train/.",
-            shorter=256,
+            how=f"{_IMAGENET} Put the names of the 100 class folders, one a line, into imagenet100.txt beside train/.",
             class_list="imagenet100.txt",
         ),
         DataCard(

@@ -94,3 +94,20 @@ def stage(
     width_out = width * block.EXPANSION
     first = block(width_in, width, stride, projection)
     return nn.Sequential(first, *(block(width_out, width, 1, projection) for _ in range(blocks - 1)))
+
+
+def four_stages(
+    block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, ...], projection: str
+) -> tuple[list[nn.Sequential], int]:
+    """The stages of the ImageNet ResNets after a stem of 64 channels, at strides 1, 2, 2, 2, and their last channels.
+
+    Args:
+        block: Kind of residual block.
+        blocks: How many of them, per stage.
+        projection: See :func:`stage`.
+    """
+    stages, inner = [], 64
+    for at, (width, count) in enumerate(zip((64, 128, 256, 512), blocks, strict=True)):
+        stages.append(stage(block, inner, width, count, 1 if at == 0 else 2, projection))
+        inner = width * block.EXPANSION
+    return stages, inner

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdstats.models.classifier import Classifier, init_convolutions, pool
-from kdstats.models.residual import BasicBlock, Bottleneck, stage
+from kdstats.models.residual import BasicBlock, Bottleneck, four_stages
 
 _LAYOUTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     "ResNet18": (BasicBlock, (2, 2, 2, 2)),
@@ -36,14 +36,10 @@ class WideStemResNet(Classifier):
         in_channels: int,
     ) -> None:
         super().__init__()
-        out = block.EXPANSION
         self.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = stage(block, 64, 64, blocks[0], 1, "shortcut")
-        self.layer2 = stage(block, 64 * out, 128, blocks[1], 2, "shortcut")
-        self.layer3 = stage(block, 128 * out, 256, blocks[2], 2, "shortcut")
-        self.layer4 = stage(block, 256 * out, 512, blocks[3], 2, "shortcut")
-        self.linear = nn.Linear(512 * out, num_classes)
+        (self.layer1, self.layer2, self.layer3, self.layer4), out = four_stages(block, blocks, "shortcut")
+        self.linear = nn.Linear(out, num_classes)
         init_convolutions(self)
 
     def _stem(self, x: Tensor) -> Tensor:

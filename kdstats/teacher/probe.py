@@ -23,6 +23,7 @@ from kdstats.errors import CheckError
 from kdstats.estimators.components import PairMoments
 from kdstats.estimators.efficient import OriginalsMoments
 from kdstats.schemes import Scheme
+from kdstats.teacher.memo import Memo
 from kdstats.teacher.network import Network
 
 Array = NDArray[np.float64]
@@ -57,28 +58,6 @@ class Tally:
     views: int = 0
     forwards: int = 0
     seconds: float = 0.0
-
-
-class _Asked:
-    """The teacher within one step: what it was asked already is not asked again.
-
-    Schemes meet in a step: undecided flips leave the originals, two criteria pick from one pool. Answers are kept
-    for equal batches of images, so they are the same bit for bit.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.images = 0
-        self.kept: list[tuple[Tensor, Tensor]] = []
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.images += len(images)
-        for known, logits in self.kept:
-            if known.shape == images.shape and torch.equal(known, images):
-                return logits
-        logits = self.network.logits(images)
-        self.kept.append((images, logits))
-        return logits
 
 
 class Probe:
@@ -136,7 +115,7 @@ class Probe:
         """One batch: originals once, then the views of every scheme."""
         pixels, labels, ids = originals
         x = self.images.normalise(pixels)
-        asked = _Asked(self.teacher)
+        asked = Memo(self.teacher.logits)
         log_o = _log_probabilities(asked(x), ids)
         self.forwards += len(x)
         self.means.append(_mean(log_o))
@@ -160,7 +139,7 @@ class Probe:
         u_o: Tensor,
         epoch: int,
         step: int,
-        asked: _Asked,
+        asked: Memo[Tensor],
     ) -> None:
         began, before = time.perf_counter(), asked.images
         student = self.student.logits if self.student is not None else None

@@ -18,7 +18,7 @@ from kdstats.errors import KdstatsError
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from runners.claim import Claim
-from runners.executors.base import Ending, StopSign
+from runners.executors.base import Ending, Passing, StopSign
 from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
@@ -42,7 +42,15 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def carry_out(spec: RunSpec, study: Path, device: str, token: str) -> Ending:
+def carry_out(
+    spec: RunSpec,
+    study: Path,
+    device: str,
+    token: str,
+    *,
+    stop: Callable[[], bool] | None = None,
+    keep: Callable[[], None] = lambda: None,
+) -> Ending:
     """Carries out ``spec`` unless it is complete; whatever goes wrong goes to its log and into the answer.
 
     Another process at the same run (left behind by a driver on another machine, say) is waited for.
@@ -52,16 +60,18 @@ def carry_out(spec: RunSpec, study: Path, device: str, token: str) -> Ending:
         study: The study's folder.
         device: Where to compute.
         token: The driver's, for its stop sign.
+        stop: Whether the driver asks to stop; by default its sign in the study's folder is looked at.
+        keep: Called after each epoch, when its state is on disk.
     """
     from runners.student import run_spec
 
-    paths, stop = spec.paths(study), StopSign(study, token)
+    paths, asked = spec.paths(study), stop or StopSign(study, token).__bool__
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
         with Claim(paths.root) as claim:
             while claim.attempt() is not None:
-                if stop:
+                if asked():
                     return Ending("stopped")
                 claim.pause()
             if is_complete(paths):
@@ -71,7 +81,8 @@ def carry_out(spec: RunSpec, study: Path, device: str, token: str) -> Ending:
 
             def on_epoch(epoch: int, epochs: int, line: dict[str, Any]) -> None:
                 claim.check()
-                if stop:
+                keep()
+                if asked():
                     raise _Stopped
 
             def on_step(epoch: int, step: int, loss: Callable[[], float]) -> None:
@@ -79,7 +90,7 @@ def carry_out(spec: RunSpec, study: Path, device: str, token: str) -> Ending:
                 if time.monotonic() - looked < _LOOK:
                     return
                 looked = time.monotonic()
-                if stop and threading.current_thread() is threading.main_thread():
+                if asked() and threading.current_thread() is threading.main_thread():
                     signal.raise_signal(signal.SIGTERM)  # the loop keeps its state at the end of the step
 
             # The claim says that nobody else writes here, so every temporary file is an orphan.
@@ -95,7 +106,7 @@ def carry_out(spec: RunSpec, study: Path, device: str, token: str) -> Ending:
         if _number(error) in _FULL:
             return Ending("full", line)
         # What kdstats refuses on purpose (a NaN, a damaged file) would be refused again.
-        return Ending("failed", line, again=not isinstance(error, KdstatsError))
+        return Ending("failed", line, again=isinstance(error, Passing) or not isinstance(error, KdstatsError))
     return Ending("done")
 
 

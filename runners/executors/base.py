@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from kdstats.errors import KdstatsError
 from kdstats.records.atomic import write_bytes_atomic
 from runners.plan import whole_epochs
 from runners.run_spec import RunSpec
 
 # A stopping driver waits this long for the states of the runs under way; what lies behind the last one is lost.
 GRACE = 20.0
+
+
+class Passing(KdstatsError):
+    """What another attempt may not meet."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Runs on a Ray cluster: Ray places them by cores and GPUs, and starts them again when a node is lost.
 
-The code travels as ``working_dir``; results go to the study's folder, which all nodes must see.
+The code travels as ``working_dir``; results go to the study's folder, which all nodes must see, or to a store.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import ray.exceptions
 
 from kdstats.errors import KdstatsError, UsageError
 from runners.executors.attempt import carry_out, note_failure, use_threads
+from runners.executors.away import Away, carry_out_away
 from runners.executors.base import GRACE, Attempts, Ending, Errand
 from runners.executors.shipping import environment, ship_code, ship_specs
+from runners.executors.store import Store
 from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
@@ -34,12 +36,15 @@ class RayExecutor:
         self.workers, self.settings = workers, settings
         self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         self.device = "cuda" if settings.gpus and device != "cpu" else "cpu"
+        if settings.store is not None:
+            Store(settings.store)  # says now what would fail later
 
     def describe(self) -> str:
         """For the line before the first run."""
         most = f", at most {self.workers} at a time" if self.workers else ""
         gpus = f" and {self.settings.gpus:g} GPU" if self.settings.gpus else ""
-        return f"Ray, {self.settings.cores} core{'s' * (self.settings.cores > 1)}{gpus} a run{most}"
+        through = f", through {self.settings.store}" if self.settings.store else ""
+        return f"Ray, {self.settings.cores} core{'s' * (self.settings.cores > 1)}{gpus} a run{most}{through}"
 
     def execute(self, errand: Errand) -> None:
         """Carries out ``errand``; see :class:`runners.executors.base.Executor`.
@@ -65,31 +70,39 @@ class RayExecutor:
                 f"no Ray cluster at {self.settings.address or 'RAY_ADDRESS'}: {error}. `ray start --head` starts one."
             ) from None
         flying: dict[Any, RunSpec] = {}
+        away = None if self.settings.store is None else Away(self.settings.store, errand.study)
         try:
-            self._fly(errand, flying)
+            self._fly(errand, flying, away)
         except BaseException:
-            _let_end(errand, list(flying))
+            _let_end(errand, flying, away)
             raise
         finally:
             ray.shutdown()
 
-    def _fly(self, errand: Errand, flying: dict[Any, RunSpec]) -> None:
+    def _fly(self, errand: Errand, flying: dict[Any, RunSpec], away: Away | None) -> None:
         settings = self.settings
         task = ray.remote(num_cpus=settings.cores, num_gpus=settings.gpus, max_retries=settings.attempts - 1)(
             _remote
         )
-        queue = ship_specs(errand.specs, errand.study)[::-1]
+        specs = ship_specs(errand.specs, errand.study)
+        queue = (specs if away is None else away.ship(specs))[::-1]
         attempts = Attempts(errand.study, settings.attempts)
-        study = str(errand.study.resolve())
+        study = str(errand.study.resolve()) if away is None else None
         while queue or flying:
             while queue and (self.workers is None or len(flying) < self.workers):
                 spec = queue.pop()
-                flying[task.remote(spec, study, self.device, errand.stop.token, self.threads)] = spec
+                flying[
+                    task.remote(spec, study, settings.store, self.device, errand.stop.token, self.threads)
+                ] = spec
             ended, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
             for reference in ended:
                 spec = flying.pop(reference)
+                if away is not None:
+                    away.fetch(spec)
                 if errand.settle(spec, _ending(reference, spec, errand), attempts):
                     queue.insert(0, spec)
+            if away is not None:
+                away.look(flying.values())
             errand.on_tick()
 
 
@@ -103,14 +116,16 @@ def _ending(reference: Any, spec: RunSpec, errand: Errand) -> Ending:
     return ending
 
 
-def _let_end(errand: Errand, references: list[Any]) -> None:
+def _let_end(errand: Errand, flying: dict[Any, RunSpec], away: Away | None) -> None:
     """Asks the workers to keep their states and stop, and gives them some time; then they are ended."""
     try:
         errand.stop.raise_()
+        if away is not None:
+            away.ask_to_stop(errand.stop)
     except KdstatsError:
         return
     until = time.monotonic() + GRACE
-    waiting = references
+    waiting = list(flying)
     # Tasks that wait for a place answer the sign as soon as they get one, so all come back soon.
     while waiting and time.monotonic() < until:
         _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0.5)
@@ -118,9 +133,13 @@ def _let_end(errand: Errand, references: list[Any]) -> None:
         ray.cancel(reference, force=True)
 
 
-def _remote(spec: RunSpec, study: str, device: str, token: str, threads: int) -> Ending:
-    """In a worker of Ray."""
+def _remote(
+    spec: RunSpec, study: str | None, store: str | None, device: str, token: str, threads: int
+) -> Ending:
+    """In a worker of Ray: in the study's folder, or through the store where there is none."""
     from pathlib import Path
 
     use_threads(threads)
-    return carry_out(spec, Path(study), device, token)
+    if store is not None:
+        return carry_out_away(spec, store, device, token)
+    return carry_out(spec, Path(str(study)), device, token)

@@ -15,7 +15,6 @@ from kdstats.provenance import now
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
 from runners.collect import collect
-from runners.config import StudyFile
 from runners.executors.attempt import failure_of
 from runners.executors.base import Errand, Executor, Outcome, StopSign
 from runners.plan import make_runs, whole_epochs
@@ -25,6 +24,7 @@ from runners.study.folder import failures, keep_settings, owned, write_card
 from runners.study.measuring import probe
 from runners.study.reporting import report
 from runners.study.teachers import trained_teachers
+from runners.study_file import StudyFile
 
 
 def run(

@@ -11,8 +11,8 @@ from pathlib import Path
 from kdstats.allocator import keep_pages
 from kdstats.errors import UsageError
 from runners import executors
-from runners.config import read_study
 from runners.study.init import init, templates
+from runners.study_file import read_study
 
 _VERBS = {
     "init": "write a study file to start from",

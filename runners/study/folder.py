@@ -20,9 +20,9 @@ from kdstats.records.writer import is_complete
 from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.network import Network
 from runners.claim import Claim
-from runners.config import StudyFile
 from runners.executors.base import Outcome
 from runners.run_spec import RunSpec
+from runners.study_file import StudyFile
 
 # A grid may grow; what decides the numbers of a run may not change under the same tables and page.
 _FIXED = ("study", "teacher", "train", "kd", "teaching")

@@ -11,12 +11,14 @@ from kdstats import schemes
 from kdstats._version import __version__
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
-from kdstats.teacher.evaluate import Status, evaluate_da
+from kdstats.teacher.evaluate import evaluate_da
 from kdstats.teacher.network import Network
+from kdstats.teacher.protocols import Status
 from runners.collect import probe_files
-from runners.config import SELF, StudyFile
+from runners.config import SELF
 from runners.progress import say
 from runners.run_spec import RunSpec
+from runners.study_file import StudyFile
 
 
 def probe(

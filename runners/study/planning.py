@@ -9,11 +9,11 @@ from pathlib import Path
 
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
-from runners.config import StudyFile
 from runners.cost import cost
 from runners.executors.base import Executor
 from runners.plan import make_runs
 from runners.study.teachers import planned_teachers, untrained
+from runners.study_file import StudyFile
 
 
 def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdstats.records.atomic import write_bytes_atomic
-from runners.config import VARIED, StudyFile
+from runners.study_file import VARIED, StudyFile
 
 SCHEMA = Path(__file__).resolve().parent.parent / "studies" / "study.schema.json"
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from kdstats.console import INTERRUPTED
 from kdstats.records.paths import StudyPaths
-from runners.config import StudyFile
 from runners.plan import duration, make_runs
 from runners.run_spec import RunSpec
 from runners.study.standing import Standing, standing
 from runners.study.teachers import planned_teachers
+from runners.study_file import StudyFile
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

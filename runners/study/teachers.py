@@ -8,16 +8,17 @@ import torch
 
 from kdstats import models
 from kdstats.data import LabelledImages
+from kdstats.device import pick_device
 from kdstats.errors import MissingError
 from kdstats.records.paths import StudyPaths
-from kdstats.teacher.evaluate import pick_device
 from kdstats.teacher.load import load_network, shipped_path
 from kdstats.teacher.network import Network
 from runners import recipes
 from runners import teacher as teacher_runner
-from runners.config import SELF, StudyFile, TeacherSection
+from runners.config import SELF, TeacherSection
 from runners.progress import say
 from runners.recipes import Recipe
+from runners.study_file import StudyFile
 
 
 def teacher_names(study: StudyFile) -> list[str]:
@@ -62,7 +63,9 @@ def trained_teachers(
         section = study.teacher.get(name, TeacherSection())
         weights = Path(weights_of(study, name, paths))
         test_set = study.study.selection.test().to(where)
-        teacher_runner.train(name, train_set.to(where), test_set, recipe, section.seed, weights)
+        teacher_runner.train(
+            name, train_set.to(where), test_set, recipe, section.seed, weights, asked=study.study.selection
+        )
     return {name: _load(study, name, train_set, paths) for name in teacher_names(study)}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kdstats.teacher.memo import Memo
 from kdstats.teacher.network import Network
 from runners.moving_teachers import MovingTeachers
 
@@ -14,10 +15,7 @@ Answer = tuple[Tensor, Sequence[Tensor] | None]
 
 
 class Asking:
-    """Answers of a teacher, kept for the length of a step.
-
-    Undecided flips leave the originals as they are, identity always does, and picking scores what it then hands over:
-    equal batches of images get the same answer bit for bit and cost one pass.
+    """A step's teacher.
 
     Args:
         teacher: A fixed network, or teachers that follow the student.
@@ -26,20 +24,15 @@ class Asking:
 
     def __init__(self, teacher: Network | MovingTeachers, features: bool) -> None:
         self.teacher, self.features = teacher, features
-        self._kept: list[tuple[Tensor, Answer]] = []
+        self._memo = Memo(self._ask)
 
     def next_step(self) -> None:
         """Forgets the answers of the step before."""
-        self._kept.clear()
+        self._memo.forget()
 
     def __call__(self, images: Tensor) -> Answer:
         """Float32 logits ``[B, C]`` without gradient, and the features or None."""
-        for known, answer in self._kept:
-            if known is images or (known.shape == images.shape and torch.equal(known, images)):
-                return answer
-        answer = self._ask(images)
-        self._kept.append((images, answer))
-        return answer
+        return self._memo(images)
 
     def logits(self, images: Tensor) -> Tensor:
         """The logits alone, as schemes that pick ask for them."""

@@ -86,16 +86,16 @@ def end_of_epoch(
 ) -> dict[str, Any]:
     """The epoch's line of metrics, written; the best weights, kept; the place moved on."""
     epoch = run.place.epoch + 1
-    train_loss = run.place.total / images
-    if not abs(train_loss) < float("inf"):
-        raise CheckError(f"the training loss is {train_loss} in epoch {epoch} of {spec.title}")
+    losses = {name: total / images for name, total in run.place.sums.items()}
+    if not abs(losses["train_loss"]) < float("inf"):
+        raise CheckError(f"the training loss is {losses['train_loss']} in epoch {epoch} of {spec.title}")
     before = json.loads(paths.metrics.read_text().splitlines()[-1])["total_seconds"] if epoch > 1 else 0.0
     if run.best.see(epoch, test, held or test):
         models.save_weights(run.student, paths.best, {"arch": spec.student, "dataset": spec.dataset})
     line = {
         "epoch": epoch,
         "lr": run.optimiser.param_groups[0]["lr"],
-        "train_loss": train_loss,
+        **losses,
         "test_loss": test.loss,
         "test_acc": test.accuracy,
         **({} if held is None else {"val_loss": held.loss, "val_acc": held.accuracy}),

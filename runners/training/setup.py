@@ -31,13 +31,13 @@ class Place:
     Attributes:
         epoch: From 0.
         step: Next step of it, from 0.
-        total: Sum of the training losses of the epoch's images so far.
+        sums: Name → sum over the epoch's images so far: the training loss, and its parts before they are weighed.
         seconds: Spent on the whole run so far.
     """
 
     epoch: int = 0
     step: int = 0
-    total: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -75,7 +75,7 @@ class Training:
 
     def next_epoch(self) -> None:
         """Moves on; histories end with the epoch, so the state needs to carry none of them."""
-        self.place = Place(self.place.epoch + 1, 0, 0.0, self.place.seconds)
+        self.place = Place(self.place.epoch + 1, seconds=self.place.seconds)
         self.loss.forget()
         for scheme in self.schemes.values():
             scheme.reset()
@@ -128,15 +128,16 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
     space = schemes.PixelSpace(train_set.mean, train_set.std)
     names = [spec.scheme, *(() if spec.teaching is None else spec.teaching.then)]
     made = {schemes.record(n).name: schemes.get(n, draws=spec.draws, space=space) for n in names}
-    for scheme in made.values():
-        _check_last_batch(scheme, len(train_set) % spec.recipe.batch_size)
     loss = StudentLoss(spec, train_set.classes).to(device)
     rest = len(train_set) % spec.recipe.batch_size
-    if 0 < rest < loss.total.least:
-        raise UsageError(
-            f"the last batch would hold {rest} image; the objective {spec.objective} needs {loss.total.least}. "
-            "Change batch_size"
-        )
+    for what, least in (
+        *((scheme.name, scheme.least) for scheme in made.values()),
+        (f"the objective {spec.objective}", loss.total.least),
+    ):
+        if 0 < rest < least:
+            raise UsageError(
+                f"the last batch would hold {rest} image; {what} needs {least}. Change batch_size"
+            )
     if "recursive" in loss.total.needs and not all(scheme.history for scheme in made.values()):
         raise UsageError(
             f"the objective {spec.objective} compares views with earlier ones: it needs recursive_mix"
@@ -178,7 +179,7 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
 
 def identity(spec: RunSpec) -> str:
     """What a state must say of itself for a run to go on from it: the layout of states, and the run."""
-    return f"kdstats/student-state/2 {spec.digest}"
+    return f"kdstats/student-state/3 {spec.digest}"
 
 
 def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
@@ -199,13 +200,6 @@ def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
     if ranks.world > 1 and 0 < rest < ranks.world:
         raise UsageError(
             f"the last batch would hold {rest} of {images} images for {ranks.world} processes; change batch_size"
-        )
-
-
-def _check_last_batch(scheme: Scheme, rest: int) -> None:
-    if 0 < rest < scheme.least:
-        raise UsageError(
-            f"the last batch would hold {rest} image; {scheme.name} needs {scheme.least}. Change batch_size"
         )
 
 

@@ -39,7 +39,7 @@ class StepLoss:
 
     Attributes:
         loss: Scalar with gradient.
-        parts: Unweighted parts by name, without gradient, for the log.
+        parts: Unweighted parts by name, without gradient; their means over an epoch stand in ``metrics.jsonl``.
         originals: ``[B]`` distillation losses of the originals for the records; None where there are none.
         views: Likewise of the views.
     """

@@ -70,3 +70,20 @@ def test_a_node_is_killed_and_every_run_ends_once(file, tmp_path, calm, cluster,
     assert not any(worker.is_running() for worker in lost)
     assert said.count("  done") == 4, said
     same(out, calm)
+
+
+def test_nodes_that_share_no_folder_bring_their_runs_home(file, tmp_path, calm, cluster, start):
+    out, store = tmp_path / "out", tmp_path / "a store"
+    address, _ = cluster.stdout.readline().split()
+    words = ("--executor", "ray", "--set", f"executor.address={address}")
+    driver = start("run", file, "--out", out, *words, "--set", f"executor.store=file://{store}")
+    runs = "runs/*/*/*/*"
+    wait_for(lambda: len(list(store.glob(f"{runs}/snapshot-*"))) >= 2 or driver.process.poll() is not None)
+    assert not list(out.glob(f"{runs}/state.pt")), "a worker wrote into the study's folder"
+    cluster.stdin.write("\n")
+    cluster.stdin.flush()
+    assert cluster.stdout.readline().strip() == "removed"
+    _, said = driver.process.communicate(timeout=500)
+    assert driver.process.returncode == 0, said
+    assert said.count("  done") == 4, said
+    same(out, calm)

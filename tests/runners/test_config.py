@@ -6,7 +6,7 @@ import pytest
 
 from kdstats import schemes
 from kdstats.errors import MissingError, UsageError
-from runners.config import read_study
+from runners.study_file import read_study
 
 SHIPPED = Path(__file__).parents[2] / "runners" / "studies"
 GOOD = '[study]\nname = "x"\n[grid]\npairs = ["resnet8/lenet8"]\n'

@@ -48,8 +48,8 @@ def _train(world, study, spec, on_epoch=None):
     return paths, train_student(spec, paths, train, test, teacher, on_epoch)
 
 
-def _rows(paths):
-    batches = list(scan([paths]))
+def _rows(paths, columns=None):
+    batches = list(scan([paths], columns))
     return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
 
 
@@ -68,6 +68,23 @@ def test_a_run_leaves_a_complete_directory(world, tmp_path):
     assert outcome["acc_best"] == max(line["test_acc"] for line in lines)
     assert outcome["test_loss_best"] == min(line["test_loss"] for line in lines)
     assert np.isfinite(rows["ts_ce"]).all()
+
+
+def test_the_parts_of_the_training_loss_are_those_of_the_rows(world, tmp_path):
+    spec = world[3]
+    paths, _ = _train(world, tmp_path, spec)
+    rows = _rows(paths, ["epoch", "view", "s_loss_kd"])
+    for line in map(json.loads, paths.metrics.read_text().splitlines()):
+        here = rows["epoch"] == line["epoch"]
+        original, view = (
+            rows["s_loss_kd"][here & (rows["view"] == kind)].mean(dtype=float) for kind in (0, 1)
+        )
+        assert line["train_loss_kd"] == pytest.approx(original, rel=1e-5)
+        assert line["train_loss_views"] == pytest.approx(view, rel=1e-5)
+        weighed = spec.gamma * line["train_loss_ce"] + spec.alpha * (
+            line["train_loss_kd"] + line["train_loss_views"]
+        )
+        assert line["train_loss"] == pytest.approx(weighed, rel=1e-6)
 
 
 def test_every_image_is_seen_once_an_epoch_as_original(world, tmp_path):

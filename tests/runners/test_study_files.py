@@ -11,10 +11,11 @@ from jsonschema import Draft202012Validator
 from kdstats import data, models, schemes
 from kdstats.errors import MissingError, UsageError
 from kdstats.teacher.network import Network
-from runners.config import SELF, ExcludeSection, read_study
+from runners.config import SELF, ExcludeSection
 from runners.plan import make_runs, make_specs, recipe_of
 from runners.study import schema
 from runners.study.init import init, templates
+from runners.study_file import read_study
 from runners.training.student_loss import StudentLoss
 
 SHIPPED = sorted((Path(__file__).parents[2] / "runners" / "studies").glob("*.toml"))

@@ -11,11 +11,11 @@ from rich.console import Console
 from kdstats.records.writer import write_done
 from runners import recipes
 from runners.claim import Claim
-from runners.config import StudyFile
 from runners.executors.attempt import note_failure
 from runners.run_spec import RunSpec
 from runners.study.standing import Standing, standing
 from runners.study.status import seconds_left, summary, view
+from runners.study_file import StudyFile
 
 
 def _study(seeds=(0, 1)):

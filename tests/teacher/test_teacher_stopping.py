@@ -10,8 +10,9 @@ import torch
 
 from kdstats.errors import UsageError
 from kdstats.estimators.tstddev import from_pools
-from kdstats.teacher.evaluate import Status, evaluate_da
+from kdstats.teacher.evaluate import evaluate_da
 from kdstats.teacher.evaluation import Evaluation
+from kdstats.teacher.protocols import Status
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_signal_ends_with_its_code_and_a_state(undisturbed, tmp_path, number, 
     process.send_signal(number)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == code, stderr[-500:]
-    assert "the same command goes on from it" in stderr.splitlines()[-1]
+    assert "the same command goes on from the last state" in stderr.splitlines()[-1]
     assert list(tmp_path.glob("runs/*/*/*/*/state.pt"))
     if number == signal.SIGTERM:
         same_run(undisturbed, finished(tmp_path))
@@ -137,3 +138,47 @@ def test_what_makes_no_sense_is_said(tmp_path, more, said, capsys):
     assert code == 2, err
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("more", "changed"),
+    [
+        (("--temperature", "2"), {"temperature": 2.0}),
+        (("--student-temperature", "2"), {"student_temperature": 2.0}),
+        (("--gamma", "0.5"), {"gamma": 0.5}),
+        (("--alpha", "0.5"), {"alpha": 0.5}),
+        (("--alpha-views", "0.5"), {"alpha_views": 0.5}),
+        (
+            ("--objective", "crd", "--beta", "0.5", "--param", "nce_k=7", "--alpha", "1"),
+            {
+                "objective": "crd",
+                "beta": 0.5,
+                "objective_params": (("nce_k", 7),),
+                "alpha": 1.0,
+                "gamma": 1.0,
+            },
+        ),
+        (("--targets", "interpolated"), {"targets": "interpolated"}),
+        (("--originals", "replaced"), {"originals": "replaced"}),
+        (("--passes", "joint"), {"passes": "joint"}),
+        (("--determinism", "strict"), {"determinism": "strict"}),
+        (("--compile", "default"), {"compile": "default"}),
+        (("--fold-teacher",), {"fold_teacher": True}),
+        (("--draws", "sample"), {"draws": "sample"}),
+        (("--log-every", "2"), {"log_every": 2}),
+        (("--log-dtype", "float16"), {"log_dtype": "float16"}),
+        (("--seed", "5"), {"seed": 5}),
+        (("--per-class", "20"), {"per_class": 20}),
+        (("--val-split", "0.2"), {"val_split": 0.2}),
+        (("--student", "resnet8"), {"student": "resnet8"}),
+    ],
+)
+def test_a_flag_changes_its_setting_and_no_other(more, changed):
+    from runners import student
+
+    def settings(*flags: str) -> dict[str, object]:
+        spec = student._spec(student._parser().parse_args([*ASKED, *flags, "--out", "unused"]))
+        return {**asdict(spec), "recipe": spec.recipe.epochs, "dataset_sha256": None}
+
+    before, after = settings(), settings(*more)
+    assert {k: v for k, v in after.items() if v != before[k]} == changed
