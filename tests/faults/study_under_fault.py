@@ -21,6 +21,8 @@ import psutil
 from kdstats.records.scanner import read_runs, read_study
 
 ROOT = Path(__file__).parents[2]
+# Seconds to wait for what comes within a minute or two on a machine with nothing else to do.
+PATIENCE = 900
 EPOCHS = 20  # long enough that a run can be met in the middle of it, on a fast machine too
 SMALL = f"""
 [study]
@@ -54,7 +56,13 @@ def environment() -> dict[str, str]:
 def call(*words: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     """Runs a verb to its end."""
     return subprocess.run(
-        command(*words), cwd=ROOT, capture_output=True, text=True, timeout=500, env=environment(), **kwargs
+        command(*words),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+        **kwargs,
     )
 
 
@@ -83,11 +91,11 @@ class Driver:
     def end(self, signum: int = signal.SIGTERM) -> tuple[int, str]:
         """Sends a signal; the exit code and what was said."""
         self.process.send_signal(signum)
-        _, said = self.process.communicate(timeout=90)
+        _, said = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, said
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from study_under_fault import call, same
+from study_under_fault import PATIENCE, call, same
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(2 * PATIENCE)]
 
 
 def _mount(folder, options):

@@ -7,9 +7,9 @@ import time
 
 import psutil
 import pytest
-from study_under_fault import at_work, call, same, wait_for
+from study_under_fault import PATIENCE, at_work, call, same, wait_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(2 * PATIENCE)]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_two_drivers_at_once(file, tmp_path, calm, start):
         wait_for(lambda: other.poll() is not None)
     finally:
         owner.resume()
-    said = [driver.process.communicate(timeout=500)[1] for driver in both]
+    said = [driver.process.communicate(timeout=PATIENCE)[1] for driver in both]
     codes = sorted(driver.process.returncode for driver in both)
     assert codes == [0, 2], said
     loser = said[0] if both[0].process.returncode == 2 else said[1]

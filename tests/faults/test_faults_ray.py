@@ -5,9 +5,9 @@ import sys
 
 import psutil
 import pytest
-from study_under_fault import at_work, environment, same, wait_for
+from study_under_fault import PATIENCE, at_work, environment, same, wait_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(2 * PATIENCE)]
 
 # A process of its own: Ray leaves threads and warnings behind that are not ours.
 _CLUSTER = """
@@ -65,7 +65,7 @@ def test_a_node_is_killed_and_every_run_ends_once(file, tmp_path, calm, cluster,
     cluster.stdin.write("\n")
     cluster.stdin.flush()
     assert cluster.stdout.readline().strip() == "removed"
-    _, said = driver.process.communicate(timeout=500)
+    _, said = driver.process.communicate(timeout=PATIENCE)
     assert driver.process.returncode == 0, said
     assert not any(worker.is_running() for worker in lost)
     assert said.count("  done") == 4, said
@@ -83,7 +83,7 @@ def test_nodes_that_share_no_folder_bring_their_runs_home(file, tmp_path, calm, 
     cluster.stdin.write("\n")
     cluster.stdin.flush()
     assert cluster.stdout.readline().strip() == "removed"
-    _, said = driver.process.communicate(timeout=500)
+    _, said = driver.process.communicate(timeout=PATIENCE)
     assert driver.process.returncode == 0, said
     assert said.count("  done") == 4, said
     same(out, calm)

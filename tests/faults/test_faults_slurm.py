@@ -1,18 +1,23 @@
 """The jobs of a cluster, as submitit's processes on this machine, one of them pre-empted in the middle."""
 
+import contextlib
 import signal
 
 import psutil
 import pytest
-from study_under_fault import at_work, call, same, wait_for
+from study_under_fault import PATIENCE, at_work, call, same, wait_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(2 * PATIENCE)]
 
 
 def _jobs(driver):
     """The processes that carry out runs, not their controllers."""
-    family = psutil.Process(driver.process.pid).children(recursive=True)
-    return [p for p in family if "submitit.core._submit" in p.cmdline()]
+    found = []
+    for process in psutil.Process(driver.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # jobs end while we look
+            if "submitit.core._submit" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def _held(driver, out):
@@ -28,7 +33,7 @@ def test_a_preempted_job_is_queued_again_and_continues(file, tmp_path, calm, sta
     wait_for(lambda: _held(driver, out) or driver.process.poll() is not None)
     job = _held(driver, out)[0]
     job.send_signal(signal.SIGUSR2)
-    _, said = driver.process.communicate(timeout=500)
+    _, said = driver.process.communicate(timeout=PATIENCE)
     assert driver.process.returncode == 0, said
     logs = [p.read_text() for p in (out / "slurm").rglob("*_log.out")]
     assert sum("Requeued job" in log for log in logs) == 1, "the signal came too late to pre-empt anything"
