@@ -1,6 +1,6 @@
 """Simulated coverage of the 95 % intervals of the covariance quantities and variance components.
 
-    python benchmarks/coverage_covariance.py --out benchmarks/results
+    python -m benchmarks.coverage_covariance --out benchmarks/results
 
 Results are written after every setting, beside those of settings that were not asked for, so that it can be stopped,
 continued with ``--only`` and ``--tail``, and run in several processes on separate folders.

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from kdstats import models
-from kdstats.device import pick_device
 from kdstats.records.paths import RunPaths
 from kdstats.teacher.accuracy import measure
+from kdstats.teacher.device import pick_device
 from kdstats.teacher.load import load_network
 from runners.executors.attempt import pick, use_threads
 from runners.plan import duration

@@ -21,11 +21,11 @@ from kdstats import models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import Selection, Splits
-from kdstats.device import pick_device
 from kdstats.errors import UsageError
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done, verify_done
 from kdstats.teacher.accuracy import remembered
+from kdstats.teacher.device import pick_device
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
 from runners import objectives, recipes

@@ -22,7 +22,6 @@ from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import LabelledImages, Selection
 from kdstats.data.standard import StandardAugmentation
-from kdstats.device import pick_device
 from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError, UsageError
 from kdstats.provenance import now, provenance, sha256_file
@@ -30,6 +29,7 @@ from kdstats.records.writer import write_json_atomic
 from kdstats.schemes import Scheme
 from kdstats.teacher import architectures
 from kdstats.teacher.accuracy import Accuracy, measure
+from kdstats.teacher.device import pick_device
 from runners import objectives, recipes
 from runners.checkpoint import load_state, save_state
 from runners.recipes import Recipe

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from kdstats.association.coefficients import check_pair, coefficient
-from kdstats.association.columns import as_row, error_column, errors_of, naming, refuse_clash
-from kdstats.association.deming import scaled_pair
+from kdstats.association.columns import each_panel, panels_for
 from kdstats.association.intervals import z_interval
-from kdstats.association.panels import SMALLEST_N, Columns, group_columns, split
+from kdstats.association.panels import SMALLEST_N, Columns, Panel
+from kdstats.association.result import Result
+from kdstats.association.standard_errors import error_column, errors_of, scaled_with_errors
 from kdstats.errors import UsageError
 from kdstats.estimators.intervals import check_confidence
 
 
 @dataclass(frozen=True, slots=True)
-class Disattenuated:
+class Disattenuated(Result):
     """Pearson's correlation of the true values behind x and y.
 
     Attributes:
@@ -52,10 +54,6 @@ class Disattenuated:
     method: str
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        return {**asdict(self), "notes": list(self.notes)}
-
 
 def disattenuate(
     x: ArrayLike,
@@ -76,7 +74,18 @@ def disattenuate(
     normal quantile. With no errors this is Fisher's interval exactly; with errors it stays within [-1, 1] and
     grows to all of it as a reliability approaches zero.
 
-    Coverage and bias at n = 9, by reliability: ``benchmarks/results/coverage_association.md``.
+    Coverage, nominal 0.95, at nine points with true correlation 0, 0.6, 0.95 (2,000 replications;
+    ``benchmarks/results/coverage_association.md``), by the reliabilities of x and y; the quotient leaves [-1, 1], or a
+    reliability is not positive, in the share of samples given:
+
+    ==========  ===================  ===================  ============================
+    setting     coverage             without a quotient   median estimate of 0.6, 0.95
+    ==========  ===================  ===================  ============================
+    0.99, 0.95  0.952, 0.952, 0.968  0.000, 0.003, 0.129  0.64, 0.96
+    0.9, 0.9    0.948, 0.949, 0.991  0.006, 0.034, 0.419  0.65, 0.98
+    0.7, 0.7    0.960, 0.984, 0.995  0.170, 0.288, 0.625  0.71, 1.00
+    0.5, 0.5    0.979, 0.998, 0.997  0.465, 0.562, 0.718  0.78, 1.00
+    ==========  ===================  ===================  ============================
 
     Args:
         x: Predictor, (n,).
@@ -96,8 +105,8 @@ def disattenuate(
     if n < SMALLEST_N:
         raise UsageError(f"a correlation with an interval needs at least {SMALLEST_N} points, got {n}")
     (a, ex, _), (b, ey, _) = (  # the result has no unit
-        scaled_pair(a, errors_of(x_se, n, "x_se"), "x"),
-        scaled_pair(b, errors_of(y_se, n, "y_se"), "y"),
+        scaled_with_errors(a, errors_of(x_se, n, "x_se"), "x"),
+        scaled_with_errors(b, errors_of(y_se, n, "y_se"), "y"),
     )
     found = coefficient("pearson", a, b)
     # Errors relative to the spread before squaring: a column near 1e-200 would lose its squares.
@@ -217,15 +226,11 @@ def disattenuated(
         UsageError: See :func:`~kdstats.association.panels.split` and :func:`disattenuate`.
         CheckError: A column is constant within a panel.
     """
-    groups = group_columns(group)
-    refuse_clash(groups, [f.name for f in fields(Disattenuated)])
-    panels = split(df, x=x, y=y, group=group, label=label)
+    panels = panels_for(df, Disattenuated.columns(), x=x, y=y, group=group, label=label)
     ex, ey = error_column(df, x_se, "x_se"), error_column(df, y_se, "y_se")
-    rows = []
-    for panel in panels:
-        with naming(panel):
-            found = disattenuate(
-                panel.x, panel.y, x_se=ex[panel.rows], y_se=ey[panel.rows], confidence=confidence
-            )
-        rows.append(as_row(groups, panel, found.to_dict()))
-    return pd.DataFrame(rows)
+
+    def corrected(panel: Panel) -> Iterator[dict[str, Any]]:
+        errors = {"x_se": ex[panel.rows], "y_se": ey[panel.rows]}
+        yield disattenuate(panel.x, panel.y, **errors, confidence=confidence).to_dict()
+
+    return each_panel(panels, group, corrected)

@@ -1,18 +1,17 @@
-"""Further columns of a table beside x and y, checked at the door, and rows that carry a panel's name."""
+"""From a table to a tidy frame of results: further columns checked at the door, the loop over panels, their names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from kdstats.association.coefficients import Floats
-from kdstats.association.panels import Panel, numbers, row_name
-from kdstats.errors import CheckError, UsageError, unknown
+from kdstats.association.panels import Columns, Panel, check_column, group_columns, numbers, split
+from kdstats.association.result import notes_text
+from kdstats.errors import KdstatsError, UsageError
 
 
 def extra(df: pd.DataFrame, name: str) -> Floats:
@@ -21,58 +20,11 @@ def extra(df: pd.DataFrame, name: str) -> Floats:
     Raises:
         UsageError: Unknown or repeated column, a value that is not a number, NaN or Inf (rows are named).
     """
-    if name not in df.columns:
-        raise unknown("column", name, map(str, df.columns))
-    if int((df.columns == name).sum()) > 1:
-        raise UsageError(f"the table has more than one column named {name!r}")
+    check_column(df, name)
     return numbers(df, name)
 
 
-def error_column(df: pd.DataFrame, source: str | float | None, role: str) -> Floats:
-    """Standard errors of x or y, one per row of ``df``.
-
-    Args:
-        df: One row per point.
-        source: A column, one number for all points, or None for no error.
-        role: ``"x_se"`` or ``"y_se"``, for messages.
-
-    Raises:
-        UsageError: As :func:`extra`; also a negative value.
-    """
-    if source is None:
-        return np.zeros(len(df))
-    if not isinstance(source, str):
-        return errors_of(source, len(df), role)
-    values = extra(df, source)
-    below = np.flatnonzero(values < 0)
-    if below.size:
-        raise UsageError(
-            f"column {source!r} ({role}) is negative in {row_name(df, int(below[0]))}: "
-            "a standard error is 0 or more"
-        )
-    return values
-
-
-def errors_of(value: ArrayLike | None, n: int, role: str) -> Floats:
-    """Standard errors as (n,) float64 from one number, n numbers, or None for zeros.
-
-    Raises:
-        UsageError: Another shape, NaN, Inf or a negative value.
-    """
-    if value is None:
-        return np.zeros(n)
-    given = np.asarray(value, dtype=np.float64)
-    if given.shape not in ((), (n,)):
-        raise UsageError(f"{role} must be one number or one per point ({n}), got shape {given.shape}")
-    if not (np.isfinite(given) & (given >= 0)).all():
-        raise UsageError(
-            f"{role} holds a value that is negative, NaN or infinite: a standard error is 0 or more"
-        )
-    out: Floats = np.broadcast_to(given, (n,)).copy()
-    return out
-
-
-def refuse_clash(groups: Sequence[str], results: Sequence[str]) -> None:
+def refuse_clash(groups: Sequence[str], results: Iterable[str]) -> None:
     """``UsageError`` where a group column has the name of a result column."""
     clash = sorted(set(groups) & set(results))
     if clash:
@@ -80,17 +32,61 @@ def refuse_clash(groups: Sequence[str], results: Sequence[str]) -> None:
 
 
 @contextmanager
-def naming(panel: Panel) -> Iterator[None]:
-    """Adds the panel's name to an error raised inside; an ungrouped panel has none."""
+def naming(panel: str) -> Iterator[None]:
+    """Adds the name of a panel to an error raised inside; a table that is not grouped has none (``""``)."""
     try:
         yield
-    except (UsageError, CheckError) as error:
-        if not panel.key:
+    except KdstatsError as error:
+        if not panel:
             raise
-        raise type(error)(f"panel {panel.name!r}: {error}") from error
+        raise type(error)(f"panel {panel!r}: {error}") from error
 
 
-def as_row(groups: Sequence[str], panel: Panel, result: Mapping[str, Any]) -> dict[str, Any]:
-    """One row of a tidy frame: group columns, then the result with the panel's notes and its own as text."""
-    notes = "; ".join([*panel.notes, *result["notes"]])
-    return {**dict(zip(groups, panel.key, strict=True)), **result, "notes": notes}
+def panels_for(
+    df: pd.DataFrame,
+    results: Iterable[str],
+    *,
+    x: str,
+    y: str,
+    group: Columns = None,
+    label: str | None = None,
+) -> list[Panel]:
+    """:func:`~kdstats.association.panels.split`, of a table whose group columns do not hide a result column.
+
+    Args:
+        df: One row per point.
+        results: Names of the result columns that will stand beside the group columns.
+        x: Column of the predictor.
+        y: Column of the outcome.
+        group: Column or columns that tell panels apart.
+        label: Column that names the points.
+
+    Raises:
+        UsageError: See :func:`~kdstats.association.panels.split`; also a group column named like a result.
+        CheckError: A column is constant within a panel.
+    """
+    refuse_clash(group_columns(group), results)
+    return split(df, x=x, y=y, group=group, label=label)
+
+
+def each_panel(
+    panels: Sequence[Panel], group: Columns, results_of: Callable[[Panel], Iterable[Mapping[str, Any]]]
+) -> pd.DataFrame:
+    """A tidy frame with the results of every panel: group columns, then the fields of the result.
+
+    Args:
+        panels: Of :func:`panels_for`, with the same ``group``.
+        group: Column or columns that tell them apart.
+        results_of: The rows of one panel. ``notes`` of a row is a sequence; the panel's own notes go before it and both
+            become one text. An error raised inside gets the panel's name.
+    """
+    groups = group_columns(group)
+    rows: list[dict[str, Any]] = []
+    for panel in panels:
+        key = dict(zip(groups, panel.key, strict=True))
+        with naming(panel.name if groups else ""):
+            rows += [
+                {**key, **row, "notes": notes_text([*panel.notes, *row["notes"]])}
+                for row in results_of(panel)
+            ]
+    return pd.DataFrame(rows)

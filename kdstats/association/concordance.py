@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from kdstats.association.coefficients import centred
 from kdstats.association.labels import correlation
 from kdstats.association.panels import Columns, Panel, split
 from kdstats.association.regret import ENDS, PanelRegret, choice_in
+from kdstats.association.result import Result
 from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
 
@@ -35,7 +36,7 @@ class LeftOutPair:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveOnePairOut:
+class LeaveOnePairOut(Result):
     """How well the order of schemes carries over to a pair that was not seen.
 
     Attributes:
@@ -69,10 +70,6 @@ class LeaveOnePairOut:
     confidence: float
     better: str
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        return {**asdict(self), "notes": list(self.notes)}
 
 
 def leave_one_pair_out(

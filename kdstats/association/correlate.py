@@ -9,9 +9,10 @@ import pandas as pd
 
 from kdstats.association.bootstrap import bca
 from kdstats.association.coefficients import METHODS, coefficient
+from kdstats.association.columns import each_panel, panels_for
 from kdstats.association.intervals import Interval, check_interval, z_interval
 from kdstats.association.multiplicity import holm
-from kdstats.association.panels import Columns, Panel, group_columns, split
+from kdstats.association.panels import Columns, Panel, check_seed, group_columns
 from kdstats.association.permutation import LIMITS, permutation_test
 from kdstats.errors import UsageError
 from kdstats.estimators.intervals import check_confidence
@@ -91,19 +92,15 @@ def correlate(
     check_interval(interval)
     if resamples < 1:
         raise UsageError(f"resamples must be at least 1, got {resamples}")
-    groups = group_columns(group)
-    clash = sorted(set(groups) & set(RESULT_COLUMNS))
-    if clash:
-        raise UsageError(f"group column {clash[0]!r} has the name of a result column; rename it")
-    rows: list[dict[str, Any]] = []
-    for panel in split(df, x=x, y=y, group=group, label=label):
-        key = dict(zip(groups, panel.key, strict=True))
-        rows += [
-            {**key, **row} for row in _panel_rows(panel, confidence, interval, resamples, permutations, seed)
-        ]
-    frame = pd.DataFrame(rows)
+    check_seed(seed)
+    panels = panels_for(df, RESULT_COLUMNS, x=x, y=y, group=group, label=label)
+
+    def coefficients(panel: Panel) -> list[dict[str, Any]]:
+        return _panel_rows(panel, confidence, interval, resamples, permutations, seed)
+
+    frame = each_panel(panels, group, coefficients)
     frame["p_holm"] = frame.groupby("method", sort=False)["p_value"].transform(lambda p: holm(p.to_numpy()))
-    return frame[[*groups, *RESULT_COLUMNS]]
+    return frame[[*group_columns(group), *RESULT_COLUMNS]]
 
 
 def _panel_rows(
@@ -120,7 +117,7 @@ def _panel_rows(
     for method in METHODS:
         found = coefficient(method, panel.x, panel.y)
         ends = boot[method] if boot else z_interval(method, found.estimate, panel.n, confidence=confidence)
-        notes = [*panel.notes, *ends.notes]
+        notes = list(ends.notes)
         if method not in test.p_values:
             notes.append(f"no permutation p above n = {LIMITS[method]:,}")
         if method == "spearman" and abs(found.estimate) > 1 - 1e-12:
@@ -138,7 +135,7 @@ def _panel_rows(
                 "p_permutation": test.p_values.get(method, float("nan")),
                 "n": panel.n,
                 "interval": ends.method,
-                "notes": "; ".join(notes),
+                "notes": notes,
             }
         )
     return rows

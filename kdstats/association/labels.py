@@ -15,6 +15,7 @@ from kdstats.association.coefficients import Floats, blocks
 from kdstats.association.panels import Panel
 from kdstats.association.permutation import EXACT_UP_TO
 from kdstats.errors import CheckError
+from kdstats.estimators.intervals import t_quantile
 
 Positions = NDArray[np.intp]
 FEWEST_LABELS = 3  # a jackknife with labels - 2 degrees of freedom
@@ -88,6 +89,25 @@ class Exchange:
         return extreme / total if self.exact else (extreme + 1) / (total + 1)
 
 
+def names_as_units(panels: Sequence[Panel], label: str | None) -> list[str]:
+    """Label of each point, panel after panel, where labels recur and suffice as independent units; empty otherwise."""
+    names = [name for panel in panels for name in panel.labels]
+    return names if recur(panels, label) and len(set(names)) >= FEWEST_LABELS else []
+
+
+def notes_on_units(panels: Sequence[Panel], label: str | None, exchange: Exchange) -> list[str]:
+    """What interval and p-values of a correlation across ``panels`` could not take into account."""
+    notes = []
+    if label is None and len(panels) > 1:
+        notes.append(
+            "without label= interval and p_value take points as independent; where panels share schemes the interval "
+            "is too short and the p too small"
+        )
+    if recur(panels, label) and not exchange.together:
+        notes.append("panels have unlike labels: p_permutation exchanges points within panels")
+    return notes
+
+
 def _shuffles(n: int, size: int, rng: np.random.Generator) -> Positions:
     rows: Positions = rng.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
     return rows
@@ -132,8 +152,21 @@ def p_of(r: float, dof: int) -> float:
     return 0.0 if left <= 0 else float(2 * special.stdtr(dof, -abs(r) * math.sqrt(dof / left)))
 
 
+def reach_of_z(point_se: float, confidence: float, *, units: int = 0, label_se: float = 0.0) -> float:
+    """Half the length of an interval of Fisher's z: with labels as units where there are any, never below the other.
+
+    Args:
+        point_se: Standard error with points as units; normal.
+        confidence: Nominal coverage, a fraction.
+        units: Labels as units; 0 for none.
+        label_se: Jackknife standard error over labels; Student's t with ``units - 2`` degrees of freedom.
+    """
+    reach = float(special.ndtri(0.5 + confidence / 2)) * point_se
+    return max(reach, t_quantile(confidence, units - 2) * label_se) if units else reach
+
+
 def p_with_labels(z: float, label_se: float, units: int, point_se: float) -> float:
-    """Two-sided p of Fisher's ``z`` by the interval that is the wider of two: at 1 - p its nearer end is 0.
+    """Two-sided p of Fisher's ``z`` that goes with :func:`reach_of_z`: at confidence 1 - p the nearer end is 0.
 
     Args:
         z: Fisher's z of a correlation.

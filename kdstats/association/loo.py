@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import pandas as pd
 
 from kdstats.association.bootstrap import LARGEST_N, jackknife
 from kdstats.association.coefficients import METHODS, coefficient
-from kdstats.association.panels import Columns, group_columns, split
+from kdstats.association.columns import each_panel, panels_for
+from kdstats.association.panels import Columns, Panel
 from kdstats.errors import UsageError
+
+RESULT_COLUMNS = ("method", "estimate", "lowest", "highest", "without", "without_estimate", "n", "notes")
 
 
 def leave_one_out(
@@ -27,39 +31,37 @@ def leave_one_out(
 
     Returns:
         Three rows a panel: group columns, ``method, estimate, lowest, highest`` (over the n left-out values),
-        ``without`` (label whose omission moves the coefficient most, empty where none
-        moves it), ``without_estimate`` (the coefficient
-        without it), ``n, notes``. An omission that leaves a constant column has no coefficient: it is left
-        out of the range and named in the notes.
+        ``without`` (label whose omission moves the coefficient most, empty where none moves it), ``without_estimate``
+        (the coefficient without it), ``n, notes``. An omission that leaves a constant column has no coefficient: it is
+        left out of the range and named in the notes.
 
     Raises:
-        UsageError: See :func:`~kdstats.association.panels.split`; also a panel above 1,000 points.
+        UsageError: See :func:`~kdstats.association.panels.split`; also a panel above 1,000 points, or a group
+            column that has the name of a result column.
         CheckError: A column is constant within a panel, or without any single one of its points.
     """
-    groups = group_columns(group)
-    rows: list[dict[str, Any]] = []
-    for panel in split(df, x=x, y=y, group=group, label=label):
-        if panel.n > LARGEST_N:
-            raise UsageError(f"leave-one-out is for panels of up to {LARGEST_N:,} points, got {panel.n:,}")
-        values = jackknife(panel.x, panel.y)
-        missing = np.flatnonzero(np.isnan(values[:, 0]))
-        note = ""
-        if missing.size:
-            note = f"without {', '.join(panel.labels[i] for i in missing)} a column is constant"
-        for k, method in enumerate(METHODS):
-            estimate = coefficient(method, panel.x, panel.y).estimate
-            most = int(np.nanargmax(np.abs(values[:, k] - estimate)))
-            rows.append(
-                {
-                    **dict(zip(groups, panel.key, strict=True)),
-                    "method": method,
-                    "estimate": estimate,
-                    "lowest": float(np.nanmin(values[:, k])),
-                    "highest": float(np.nanmax(values[:, k])),
-                    "without": panel.labels[most] if abs(values[most, k] - estimate) > 1e-12 else "",
-                    "without_estimate": float(values[most, k]),
-                    "n": panel.n,
-                    "notes": "; ".join([*panel.notes, *([note] if note else [])]),
-                }
-            )
-    return pd.DataFrame(rows)
+    panels = panels_for(df, RESULT_COLUMNS, x=x, y=y, group=group, label=label)
+    return each_panel(panels, group, _without_each)
+
+
+def _without_each(panel: Panel) -> Iterator[dict[str, Any]]:
+    if panel.n > LARGEST_N:
+        raise UsageError(f"leave-one-out is for panels of up to {LARGEST_N:,} points, got {panel.n:,}")
+    values = jackknife(panel.x, panel.y)
+    missing = np.flatnonzero(np.isnan(values[:, 0]))
+    notes = []
+    if missing.size:
+        notes.append(f"without {', '.join(panel.labels[i] for i in missing)} a column is constant")
+    for k, method in enumerate(METHODS):
+        estimate = coefficient(method, panel.x, panel.y).estimate
+        most = int(np.nanargmax(np.abs(values[:, k] - estimate)))
+        yield {
+            "method": method,
+            "estimate": estimate,
+            "lowest": float(np.nanmin(values[:, k])),
+            "highest": float(np.nanmax(values[:, k])),
+            "without": panel.labels[most] if abs(values[most, k] - estimate) > 1e-12 else "",
+            "without_estimate": float(values[most, k]),
+            "n": panel.n,
+            "notes": notes,
+        }

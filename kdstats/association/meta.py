@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +11,7 @@ from scipy import optimize, special
 
 from kdstats.association.coefficients import Floats, check_method
 from kdstats.association.intervals import fisher
+from kdstats.association.result import Result
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.intervals import check_confidence
 
@@ -19,7 +19,7 @@ _SLICES = 100  # equally likely values of tau² behind a prediction interval
 
 
 @dataclass(frozen=True, slots=True)
-class MetaAnalysis:
+class MetaAnalysis(Result):
     """A mean correlation over panels, and how much panels differ.
 
     Attributes:
@@ -61,10 +61,6 @@ class MetaAnalysis:
     coefficient: str
     method: str
     notes: tuple[str, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        return {**asdict(self), "notes": list(self.notes)}
 
 
 def meta_analysis(

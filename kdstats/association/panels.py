@@ -45,7 +45,7 @@ class Panel:
     @property
     def name(self) -> str:
         """The key as one text; ``"all"`` for an ungrouped panel."""
-        return " ".join(map(str, self.key)) if self.key else "all"
+        return panel_name(self.key)
 
     @property
     def n(self) -> int:
@@ -54,9 +54,24 @@ class Panel:
 
     def stream(self, seed: int, purpose: str) -> np.random.Generator:
         """A generator that depends on seed, panel and purpose only, not on which other panels there are."""
-        if seed < 0:
-            raise UsageError(f"the seed must be 0 or more, got {seed}")
-        return np.random.default_rng([seed, zlib.crc32(f"{purpose}\0{self.name}".encode())])
+        return stream(self.name, seed, purpose)
+
+
+def panel_name(key: Sequence[Hashable]) -> str:
+    """The values of the group columns as one text; ``"all"`` where there are none."""
+    return " ".join(map(str, key)) if key else "all"
+
+
+def stream(panel: str, seed: int, purpose: str) -> np.random.Generator:
+    """:meth:`Panel.stream` of the panel of that name; ``UsageError`` for a negative seed."""
+    return np.random.default_rng([check_seed(seed), zlib.crc32(f"{purpose}\0{panel}".encode())])
+
+
+def check_seed(seed: int) -> int:
+    """``seed`` if it is 0 or more; raises ``UsageError`` otherwise."""
+    if seed < 0:
+        raise UsageError(f"the seed must be 0 or more, got {seed}")
+    return seed
 
 
 def group_columns(group: Columns) -> list[str]:
@@ -79,8 +94,7 @@ def split(
         label: Column with the name of each point; the index otherwise.
 
     Raises:
-        UsageError: Unknown or repeated column, a value that is not a number, NaN or Inf, a missing group
-        value,
+        UsageError: Unknown or repeated column, a value that is not a number, NaN or Inf, a missing group value,
             fewer than five points in a panel; the message names columns, panel and rows.
         CheckError: A column is constant within a panel.
     """
@@ -94,7 +108,7 @@ def split(
         refuse_rows(df, df[name].isna().to_numpy(), f"group column {name!r} has no value")
     labels = _labels(df, label)
     panels = []
-    for key, rows in _members(df, groups):
+    for key, rows in members(df, groups):
         panel = Panel(
             key, xs[rows], ys[rows], tuple(labels[i] for i in rows), rows, _repeats(labels, rows, label)
         )
@@ -119,8 +133,7 @@ def numbers(df: pd.DataFrame, column: str, *, missing: bool = False) -> Floats:
         missing: Whether NaN may stay (optional error bars).
 
     Raises:
-        UsageError: A value is not a number, is infinite, or is missing although ``missing`` is False; the
-        rows
+        UsageError: A value is not a number, is infinite, or is missing although ``missing`` is False; the rows
             are named.
     """
     series: pd.Series[Any] = df[column]
@@ -155,12 +168,17 @@ def _is_text(series: pd.Series[Any]) -> bool:
     return bool(pd.api.types.is_string_dtype(series))
 
 
+def check_column(df: pd.DataFrame, name: str) -> None:
+    """``UsageError`` where ``df`` has no column of that name (with the nearest ones), or more than one."""
+    if name not in df.columns:
+        raise unknown("column", name, map(str, df.columns))
+    if int((df.columns == name).sum()) > 1:
+        raise UsageError(f"the table has more than one column named {name!r}")
+
+
 def _check_columns(df: pd.DataFrame, wanted: list[str], x: str, y: str, groups: list[str]) -> None:
     for name in wanted:
-        if name not in df.columns:
-            raise unknown("column", name, map(str, df.columns))
-        if int((df.columns == name).sum()) > 1:
-            raise UsageError(f"the table has more than one column named {name!r}")
+        check_column(df, name)
     if x == y:
         raise UsageError(f"x and y are the same column, {x!r}")
     for name in groups:
@@ -190,7 +208,13 @@ def _labels(df: pd.DataFrame, label: str | None) -> list[str]:
     return [str(value) for value in df[label]]
 
 
-def _members(df: pd.DataFrame, groups: list[str]) -> list[tuple[tuple[Hashable, ...], Any]]:
+def members(df: pd.DataFrame, groups: list[str]) -> list[tuple[tuple[Hashable, ...], Any]]:
+    """Values of the group columns and positions (n,) of each panel's rows, in order of first appearance.
+
+    Args:
+        df: One row per point; the group columns hold no missing value.
+        groups: Their names; without any, all rows are one panel with the key ``()``.
+    """
     if not groups:
         return [((), np.arange(len(df)))]
     # ngroup numbers the panels in order of first appearance; one stable sort then collects their rows.

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
 
-from kdstats.association.coefficients import Floats, centred, check_varies
-from kdstats.association.columns import as_row, extra, naming, refuse_clash
+from kdstats.association.coefficients import Floats, check_varies
+from kdstats.association.columns import each_panel, extra, panels_for
 from kdstats.association.labels import (
-    FEWEST_LABELS,
     Exchange,
     correlation,
     jackknife_of_labels,
+    names_as_units,
+    notes_on_units,
     p_of,
     p_with_labels,
+    reach_of_z,
     recur,
 )
-from kdstats.association.panels import Columns, Panel, group_columns, split
+from kdstats.association.panels import Columns, Panel, check_seed, group_columns
+from kdstats.association.residuals import WithinPanels, basis_of, freedman_lane, left_by, residual
+from kdstats.association.result import Result, notes_text
 from kdstats.errors import CheckError, UsageError
-from kdstats.estimators.intervals import check_confidence, t_quantile
+from kdstats.estimators.intervals import check_confidence
 
 PARTIAL_METHODS = ("pearson", "spearman")
-_ALIKE = 1e-9  # share of a column's length that is left when the others explain all of it but for rounding
 
 
 @dataclass(frozen=True, slots=True)
-class PartialCorrelation:
+class PartialCorrelation(Result):
     """Correlation of x and y with the covariates held fixed.
 
     Attributes:
@@ -73,10 +75,6 @@ class PartialCorrelation:
     interval: str
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        return {**asdict(self), "covariates": list(self.covariates), "notes": list(self.notes)}
-
 
 def partial_correlation(
     df: pd.DataFrame,
@@ -106,7 +104,12 @@ def partial_correlation(
 
     With nine schemes and one covariate an interval is wide: |r| below about 0.71 has p above 0.05.
 
-    Coverage with one, 3 and 10 pairs of nine schemes: ``benchmarks/results/coverage_association.md``.
+    Coverage of Pearson's interval, nominal 0.95, one covariate, partial correlation 0 and 0.8 (2,000 replications;
+    ``benchmarks/results/coverage_association.md``): one pair of nine schemes 0.945, 0.959; across pairs, by label, where
+    0 and 0.9 of the scatter are the schemes' own, 3 pairs 0.976, 0.984 and 0.960, 0.963; 10 pairs 0.978, 0.977 and
+    0.957, 0.952. Ranks, several covariates, and pairs without ``label`` have not been simulated; without ``label`` the
+    plain correlation within pairs covers as little as 0.485
+    (:func:`~kdstats.association.repeated.repeated_correlation`).
 
     Args:
         df: One row per point.
@@ -133,30 +136,27 @@ def partial_correlation(
     check_confidence(confidence)
     if permutations < 1:
         raise UsageError(f"permutations must be at least 1, got {permutations}")
+    check_seed(seed)
     names = _covariates(covariates, x, y, group)
     groups = group_columns(group)
     if across and not groups:
         raise UsageError("across=True needs group: the column that tells panels apart")
-    if not across:
-        refuse_clash(groups, [f.name for f in fields(PartialCorrelation)])
-    panels = split(df, x=x, y=y, group=group, label=label)
+    beside = () if across else PartialCorrelation.columns()
+    panels = panels_for(df, beside, x=x, y=y, group=group, label=label)
     columns = {name: extra(df, name) for name in names}
     for panel in panels:
         for name, column in columns.items():
             where = f" in panel {panel.name!r}" if groups else ""
             check_varies(column[panel.rows], f"covariate {name!r}", where)
-    parts = [panels] if across else [[panel] for panel in panels]
-    rows = []
-    for part in parts:
+
+    def both(*part: Panel) -> Iterator[dict[str, Any]]:
         for method in PARTIAL_METHODS:
-            if across:
-                found = partial_of(part, columns, method, label, confidence, permutations, seed).to_dict()
-                rows.append({**found, "notes": "; ".join(found["notes"])})
-            else:
-                with naming(part[0]):
-                    found = partial_of(part, columns, method, label, confidence, permutations, seed).to_dict()
-                rows.append(as_row(groups, part[0], found))
-    return pd.DataFrame([{**row, "covariates": ", ".join(row["covariates"])} for row in rows])
+            found = partial_of(part, columns, method, label, confidence, permutations, seed)
+            yield {**found.to_dict(), "covariates": ", ".join(found.covariates)}
+
+    if across:
+        return pd.DataFrame([{**row, "notes": notes_text(row["notes"])} for row in both(*panels)])
+    return each_panel(panels, group, both)
 
 
 def _covariates(given: str | Sequence[str], x: str, y: str, group: Columns) -> tuple[str, ...]:
@@ -171,61 +171,6 @@ def _covariates(given: str | Sequence[str], x: str, y: str, group: Columns) -> t
         if names.count(name) > 1:
             raise UsageError(f"covariate {name!r} is named twice")
     return names
-
-
-class _Columns:
-    """x, y and covariates of some panels, less panel means, scaled; ranked within panels first for spearman."""
-
-    def __init__(self, panels: Sequence[Panel], covariates: dict[str, Floats], method: str) -> None:
-        self.member = np.repeat(np.arange(len(panels)), [p.n for p in panels])
-        self.x, self.y, *rest = (
-            self._prepared(
-                [getattr(p, c) if c in "xy" else covariates[c[1:]][p.rows] for p in panels], method
-            )
-            for c in ("x", "y", *(f" {name}" for name in covariates))
-        )
-        self.z = np.column_stack(rest)
-
-    @staticmethod
-    def _prepared(parts: list[Floats], method: str) -> Floats:
-        if method == "spearman":
-            parts = [stats.rankdata(part) for part in parts]
-        return centred(np.concatenate(parts))
-
-    def within(self, column: Floats, kept: NDArray[np.bool_]) -> Floats:
-        """The kept entries of a column (n,) or (n, c) less the means of their panels."""
-        member = self.member[kept]
-        out = np.array(column[kept])
-        for k in np.unique(member):
-            out[member == k] -= out[member == k].mean(axis=0)
-        return out
-
-
-def _basis(z: Floats, names: Sequence[str]) -> Floats:
-    """Orthonormal columns (n, c) that span the covariates; ``CheckError`` where one is a mixture of the others."""
-    scaled = z / np.linalg.norm(z, axis=0)
-    for i, name in enumerate(names):
-        others = np.delete(scaled, i, axis=1)
-        left = scaled[:, i] - others @ np.linalg.lstsq(others, scaled[:, i], rcond=None)[0]
-        if float(np.linalg.norm(left)) < _ALIKE:
-            rest = ", ".join(repr(other) for other in names if other != name)
-            raise CheckError(f"covariate {name!r} is a linear combination of {rest}: leave one out")
-    out: Floats = np.linalg.qr(scaled)[0]
-    return out
-
-
-def _residual(column: Floats, basis: Floats) -> Floats:
-    # Twice, because one projection leaves the rounding of its own sums.
-    out = column - basis @ (basis.T @ column)
-    cleaned: Floats = out - basis @ (basis.T @ out)
-    return cleaned
-
-
-def _left(column: Floats, basis: Floats, name: str, covariates: Sequence[str]) -> Floats:
-    out = _residual(column, basis)
-    if float(np.linalg.norm(out)) < _ALIKE * float(np.linalg.norm(column)):
-        raise CheckError(f"the covariates ({', '.join(covariates)}) explain {name} in full: nothing is left")
-    return out
 
 
 def partial_of(
@@ -249,7 +194,7 @@ def partial_of(
         seed: Seed of the arrangements.
     """
     names, k = tuple(covariates), len(panels)
-    table = _Columns(panels, covariates, method)
+    table = WithinPanels(panels, covariates, method)
     every = np.ones(table.x.size, dtype=bool)
     n, dof = table.x.size, table.x.size - k - len(names) - 1
     if dof < 2:
@@ -259,8 +204,8 @@ def partial_of(
         )
     x, y = table.within(table.x, every), table.within(table.y, every)
     try:
-        basis = _basis(table.within(table.z, every), names)
-        u, v = (_left(column, basis, name, names) for name, column in (("x", x), ("y", y)))
+        basis = basis_of(table.within(table.z, every), names)
+        u, v = (left_by(column, basis, name, names) for name, column in (("x", x), ("y", y)))
     except CheckError as reason:
         if method == "pearson":
             raise
@@ -291,36 +236,20 @@ def partial_of(
         notes.append(
             f"the covariates explain {1 - share:.0%} of x: what is left may be its errors of measurement"
         )
-    shared, units, low, high = k > 1 and recur(panels, label), 0, r, r
+    low, high, units = r, r, 0
     pointwise = p_value = p_of(r, dof)
     if abs(r) > 1 - 1e-12:
         notes.append("the residuals lie on a line: the interval has no width")
     else:
-        factor = 1 + r * r / 2 if method == "spearman" else 1.0
-        se = math.sqrt(factor / (dof - 1))
-        reach = float(special.ndtri(0.5 + confidence / 2)) * se
-        together = [name for p in panels for name in p.labels]
-        if shared and len(set(together)) >= FEWEST_LABELS:
-            units = len(set(together))
-
-            def left_out(kept: NDArray[np.bool_]) -> Floats:
-                q = np.linalg.qr(table.within(table.z, kept))[0]
-                a, b = (_residual(table.within(c, kept), q) for c in (table.x, table.y))
-                z: Floats = np.arctanh(np.array([correlation(a, b)]))
-                return z
-
-            z_se = float(jackknife_of_labels(together, left_out)[0])
-            p_value = p_with_labels(math.atanh(r), z_se, units, se)
-            reach = max(reach, t_quantile(confidence, units - 2) * z_se)
-        low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
-    if k > 1 and label is None:
-        notes.append(
-            "without label= interval and p_value take points as independent; where panels share schemes the interval "
-            "is too short and the p too small"
-        )
-    exchange = Exchange.of(panels, by_label=shared)
-    if shared and not exchange.together:
-        notes.append("panels have unlike labels: p_permutation exchanges points within panels")
+        z, z_se = math.atanh(r), 0.0
+        se = math.sqrt((1 + r * r / 2 if method == "spearman" else 1.0) / (dof - 1))
+        if together := names_as_units(panels, label):
+            units, z_se = len(set(together)), _se_by_label(table, together)
+            p_value = p_with_labels(z, z_se, units, se)
+        reach = reach_of_z(se, confidence, units=units, label_se=z_se)
+        low, high = math.tanh(z - reach), math.tanh(z + reach)
+    exchange = Exchange.of(panels, by_label=recur(panels, label))
+    notes += notes_on_units(panels, label, exchange)
     rng = panels[0].stream(seed, f"partial {method} {len(panels)}")
     return PartialCorrelation(
         method=method,
@@ -329,7 +258,7 @@ def partial_of(
         high=high,
         p_value=p_value,
         p_pointwise=pointwise,
-        p_permutation=exchange.p_value(_freedman_lane(u, v, basis), r, permutations, rng),
+        p_permutation=exchange.p_value(freedman_lane(u, v, basis), r, permutations, rng),
         plain=correlation(x, y),
         df=dof,
         n=n,
@@ -342,15 +271,13 @@ def partial_of(
     )
 
 
-def _freedman_lane(u: Floats, v: Floats, basis: Floats) -> Callable[[NDArray[np.intp]], Floats]:
-    """The partial correlation of each arrangement of the residuals v; adding back the fit would cancel."""
-    length_u = float(np.linalg.norm(u))
+def _se_by_label(table: WithinPanels, names: Sequence[str]) -> float:
+    """Jackknife standard error of Fisher's z when a label is left out of all panels at once."""
 
-    def statistic(rows: NDArray[np.intp]) -> Floats:
-        moved = v[rows]
-        left = (moved * moved).sum(axis=1) - ((moved @ basis) ** 2).sum(axis=1)
-        safe = np.sqrt(np.maximum(left, 1e-300))
-        out: Floats = np.where(left > 1e-20, moved @ u / (safe * length_u), 0.0)
-        return out
+    def left_out(kept: NDArray[np.bool_]) -> Floats:
+        basis = np.linalg.qr(table.within(table.z, kept))[0]
+        u, v = (residual(table.within(column, kept), basis) for column in (table.x, table.y))
+        z: Floats = np.arctanh(np.array([correlation(u, v)]))
+        return z
 
-    return statistic
+    return float(jackknife_of_labels(names, left_out)[0])

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse, special
 
 from kdstats.association.coefficients import Floats
-from kdstats.association.panels import refuse_rows
-from kdstats.errors import CheckError, UsageError, unknown
+from kdstats.association.panels import check_column, refuse_rows
+from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.intervals import check_confidence
 
 GROUPS = ("dataset", "teacher", "student", "pair")
@@ -114,12 +114,8 @@ def spread_of(
     """
     groups = _groups(runs) if group is None else list(group)
     keyed = [*groups, scheme, *([seed] if paired else [])]
-    for name in [value, *keyed]:
-        if name not in runs.columns:
-            raise unknown("column", name, [str(c) for c in runs.columns])
     for name in dict.fromkeys([value, *keyed, *[c for c in (seed, "excluded") if c in runs.columns]]):
-        if int((runs.columns == name).sum()) > 1:
-            raise UsageError(f"the table has more than one column named {name!r}")
+        check_column(runs, name)
     used, notes = _used(runs)
     for name in keyed:
         kind = "scheme" if name == scheme else "seed" if name == seed else "group"

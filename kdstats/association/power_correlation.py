@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from kdstats.association.noncentral import fisher_moments, mean_z_power, pearson_power
 from kdstats.association.power_gap import MOST, check_level, check_target, fewest
+from kdstats.association.result import Result
 from kdstats.errors import UsageError
 
 LEAST_SCHEMES = 5
@@ -18,7 +18,7 @@ _OVER_PAIRS = _NODES, _WEIGHTS / _WEIGHTS.sum()
 
 
 @dataclass(frozen=True, slots=True)
-class CorrelationPower:
+class CorrelationPower(Result):
     """The answer for one correlation.
 
     Attributes:
@@ -54,10 +54,6 @@ class CorrelationPower:
     adjust: str
     method: str
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        return {**asdict(self), "notes": list(self.notes)}
 
 
 def correlation_power_of(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from kdstats.association.noncentral import LEAST_ALPHA, t_critical, t_power
 from kdstats.association.pilot import Spread
+from kdstats.association.result import Result
 from kdstats.errors import UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
 
@@ -17,7 +18,7 @@ MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class GapPower:
+class GapPower(Result):
     """The answer for one gap.
 
     Attributes:
@@ -59,12 +60,6 @@ class GapPower:
     confidence: float
     method: str
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        out = asdict(self)
-        out["notes"], out["spread"]["notes"] = list(self.notes), list(self.spread.notes)
-        return out
 
 
 def check_level(alpha: float, comparisons: int, adjust: str) -> float:

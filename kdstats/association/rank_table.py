@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdstats.association.coefficients import Floats
-from kdstats.association.columns import error_column, extra, refuse_clash
-from kdstats.association.panels import Columns, group_columns, refuse_rows
+from kdstats.association.columns import extra, naming, refuse_clash
+from kdstats.association.panels import (
+    Columns,
+    check_column,
+    check_seed,
+    group_columns,
+    members,
+    panel_name,
+    refuse_rows,
+    stream,
+)
 from kdstats.association.ranks import Ranking, rank_estimates
-from kdstats.errors import CheckError, KdstatsError, UsageError, unknown
+from kdstats.association.standard_errors import error_column
+from kdstats.errors import CheckError, UsageError
 
 RESULT_COLUMNS = (
     *("label", "value", "se", "rank", "mean_rank", "rank_low", "rank_high", "p_best", "p_best_se"),
@@ -65,8 +74,7 @@ def rank_probabilities(
             twice with ``se``, one scheme and seed twice, schemes that share no seeds, or one run a scheme.
         CheckError: Runs without any spread, two schemes whose difference has no error, or values beyond 1e±100.
     """
-    if seed < 0:
-        raise UsageError(f"the seed must be 0 or more, got {seed}")
+    check_seed(seed)
     if se is not None and seeds is not None:
         raise UsageError("give either se (one row a scheme) or seeds (one row a run)")
     if len(df) == 0:
@@ -74,10 +82,7 @@ def rank_probabilities(
     groups = group_columns(group)
     refuse_clash(groups, RESULT_COLUMNS)
     for name in [label, *groups, *([seeds] if seeds else [])]:
-        if name not in df.columns:
-            raise unknown("column", name, map(str, df.columns))
-        if int((df.columns == name).sum()) > 1:
-            raise UsageError(f"the table has more than one column named {name!r}")
+        check_column(df, name)
         if groups.count(name) > 1:
             raise UsageError(f"group column {name!r} is named twice")
         refuse_rows(df, df[name].isna().to_numpy(), f"column {name!r} has no value")
@@ -88,23 +93,18 @@ def rank_probabilities(
         raise CheckError(
             f"the largest value or error is {top:g}: squares do not fit a float64; rescale the columns"
         )
-    parts: Any = {(): np.arange(len(df))}
-    if groups:  # without the index, of which a level may be named like a column
-        parts = df[groups].reset_index(drop=True).groupby(groups, sort=False, observed=True).indices
     frames = []
-    for key, rows in parts.items():
-        parts_of_key = key if isinstance(key, tuple) else (key,)
-        name = " ".join(map(str, parts_of_key)) or "all"
-        rng = np.random.default_rng([seed, zlib.crc32(f"ranks\0{name}".encode())])
+    for key, rows in members(df, groups):
+        name = panel_name(key)
         names = df[label].iloc[rows].astype(str).to_numpy()
-        try:
-            options: dict[str, Any] = {
-                "better": better,
-                "tie": tie,
-                "confidence": confidence,
-                "draws": draws,
-                "rng": rng,
-            }
+        options: dict[str, Any] = {
+            "better": better,
+            "tie": tie,
+            "confidence": confidence,
+            "draws": draws,
+            "rng": stream(name, seed, "ranks"),
+        }
+        with naming(name if groups else ""):
             if errors is not None:
                 if len(set(names)) < len(names):
                     raise UsageError("a scheme has more than one row; with se there is one row a scheme")
@@ -112,13 +112,9 @@ def rank_probabilities(
             else:
                 blocks = df[seeds].iloc[rows].astype(str).to_numpy() if seeds else None
                 found = rank_runs(values[rows], names, blocks, **options)
-        except KdstatsError as error:
-            if not groups:
-                raise
-            raise type(error)(f"panel {name!r}: {error}") from error
         frame = found.to_frame()
         for i, column in enumerate(groups):
-            frame.insert(i, column, [parts_of_key[i]] * len(frame))
+            frame.insert(i, column, [key[i]] * len(frame))
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from kdstats.association.coefficients import Floats, blocks
-from kdstats.association.columns import errors_of
 from kdstats.association.regret import ENDS
+from kdstats.association.result import notes_text
+from kdstats.association.standard_errors import errors_of
 from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
 
@@ -85,7 +86,7 @@ class Ranking:
                 "draws": self.draws,
                 "confidence": self.confidence,
                 "method": self.method,
-                "notes": "; ".join(self.notes),
+                "notes": notes_text(self.notes),
             }
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy import special, stats
 from kdstats.association.bounded import bounded_mean
 from kdstats.association.coefficients import Floats, pair_signs
 from kdstats.association.panels import Columns, Panel, split
+from kdstats.association.result import Result
 from kdstats.errors import UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
 
@@ -50,7 +51,7 @@ class PanelRegret:
 
 
 @dataclass(frozen=True, slots=True)
-class Regret:
+class Regret(Result):
     """The choice over all panels.
 
     Attributes:
@@ -85,10 +86,6 @@ class Regret:
     choose: str
     better: str
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a plain dictionary, ready for JSON."""
-        return asdict(self)
 
     def sentence(
         self,

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kdstats.association.coefficients import Floats, exponent_of, times_two_to
-from kdstats.association.panels import Columns, Panel, group_columns, row_name, split
-from kdstats.errors import CheckError, UsageError, unknown
+from kdstats.association.panels import Columns, Panel, check_column, group_columns, row_name, split
+from kdstats.errors import CheckError, UsageError
 
 Codes = NDArray[np.intp]
 _PLAIN = 200  # powers of two at which sums of fourth powers still fit a float64
@@ -207,10 +207,7 @@ def _clusters(
     if not names:
         return (codes, len(panels)) if group_columns(group) and len(panels) > 1 else (np.zeros_like(codes), 0)
     for name in names:
-        if name not in df.columns:
-            raise unknown("column", name, map(str, df.columns))
-        if int((df.columns == name).sum()) > 1:
-            raise UsageError(f"the table has more than one column named {name!r}")
+        check_column(df, name)
         if name in (x, y):
             raise UsageError(f"column {name!r} cannot both tell clusters apart and be correlated")
         missing = np.flatnonzero(df[name].isna().to_numpy())

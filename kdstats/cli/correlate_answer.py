@@ -38,6 +38,7 @@ class Answer:
 
 
 def compute(request: Request, source: Source) -> Answer:
+    """Everything that the sections asked for need; json gets all of it."""
     from kdstats.association.bootstrap import LARGEST_N
     from kdstats.association.correlate import correlate
     from kdstats.association.loo import leave_one_out
@@ -95,6 +96,7 @@ def _asked(source: Source) -> tuple[str, ...]:
 
 
 def render(request: Request, source: Source, answer: Answer) -> str:
+    """The answer in the format asked for."""
     if request.fmt == "json":
         return to_json(_document(request, source, answer))
     if request.fmt == "csv":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kdstats.errors import UsageError, unknown
+from kdstats.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,7 @@ class Source:
 
 
 def published_source(request: Request) -> Source:
+    """The points of ``--published``; raises ``UsageError`` for an unknown study or cluster column."""
     from kdstats.published import load_published
 
     study = load_published(str(request.published))
@@ -77,6 +78,7 @@ def published_source(request: Request) -> Source:
 
 
 def file_source(request: Request) -> Source:
+    """The points of FILE; raises ``UsageError`` for a column that is unknown or holds no numbers where it must."""
     from kdstats.association.columns import extra
     from kdstats.association.reading import read_table
 
@@ -128,9 +130,10 @@ def columns_of(value: str | None, table: pd.DataFrame, option: str) -> list[str]
 
 
 def _check_known(table: pd.DataFrame, names: list[str]) -> None:
+    from kdstats.association.panels import check_column
+
     for name in names:
-        if name not in table.columns:
-            raise unknown("column", name, map(str, table.columns))
+        check_column(table, name)
 
 
 def _check_errors(table: pd.DataFrame, name: str) -> None:

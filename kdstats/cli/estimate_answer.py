@@ -49,6 +49,7 @@ class Answer:
 
 
 def compute(request: Request) -> Answer:
+    """Reads every run once; an unfit one that the user did not name is left out and told, another is an error."""
     from kdstats.recorded.estimate import estimate_run
     from kdstats.recorded.find import find_runs, identify, refuse_twice
     from kdstats.recorded.summary import alike, epoch_rows, run_rows, seed_rows, split_notes
@@ -154,6 +155,7 @@ def names(rows: list[Row], by: str) -> list[str]:
 
 
 def render(request: Request, answer: Answer) -> str:
+    """The answer in the format asked for."""
     from kdstats.recorded.summary import COLUMNS
 
     if request.fmt == "json":

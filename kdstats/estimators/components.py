@@ -5,7 +5,7 @@ p̄ = (Σ o_i + Σ v_i) / M, M = n + m. Per class
 
     Var(p̄) = [ n σ_o² + m σ_v² + 2m Cov(o_i, v_i) + cross ] / M²
 
-with ``cross`` all covariances between different images. The terms are averaged over classes A
+with ``cross`` all covariances between different images. The terms are averaged over classes. A
 scheme can lower T. stddev by less dependence or by softer views; only this split tells which.
 """
 

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.crossed import Crossed
 from kdstats.estimators.estimate import Estimate
-from kdstats.estimators.identity import Model, VarianceComponents, anova, few_notes, shared_names
+from kdstats.estimators.identity_anova import anova
+from kdstats.estimators.identity_components import Model, VarianceComponents, few_notes, shared_names
 from kdstats.estimators.intervals import t_quantile
 
 Array = NDArray[np.float64]

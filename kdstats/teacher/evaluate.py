@@ -15,7 +15,6 @@ from kdstats import schemes
 from kdstats.allocator import keep_pages
 from kdstats.data import LabelledImages, Selection, card
 from kdstats.data.standard import StandardAugmentation
-from kdstats.device import pick_device
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
 from kdstats.estimators.layout import PoolLayout
@@ -23,6 +22,7 @@ from kdstats.estimators.sequential import check_tolerance
 from kdstats.provenance import now, provenance
 from kdstats.schemes import Scheme
 from kdstats.teacher.accuracy import Accuracy, chance, remembered
+from kdstats.teacher.device import pick_device
 from kdstats.teacher.evaluation import Evaluation
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network

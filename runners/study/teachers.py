@@ -8,9 +8,9 @@ import torch
 
 from kdstats import models
 from kdstats.data import LabelledImages
-from kdstats.device import pick_device
 from kdstats.errors import MissingError
 from kdstats.records.paths import StudyPaths
+from kdstats.teacher.device import pick_device
 from kdstats.teacher.load import load_network, shipped_path
 from kdstats.teacher.network import Network
 from runners import recipes

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from kdstats import data, schemes
 from kdstats.data.standard import StandardAugmentation
-from kdstats.device import pick_device
 from kdstats.draws.keys import view_generator
 from kdstats.errors import CheckError, UsageError
 from kdstats.schemes import PixelSpace
+from kdstats.teacher.device import pick_device
 from kdstats.teacher.evaluate import evaluate_da
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
