@@ -31,6 +31,9 @@ ON_REQUEST: dict[str, str] = {
         "view_targets",
         "picking",
         "pick_ratio",
+        "picked_views",
+        "label_disagreement",
+        "convergence",
         "mixup_placement",
         "partial_mixup",
         "std_logits",
@@ -43,10 +46,18 @@ ON_REQUEST: dict[str, str] = {
         "step_dependence",
         "overhead",
         "best_and_last",
+        "data_maps",
+        "current_teacher",
         "temporary_teachers",
         "teacher_distance",
         "switching_period",
         "shift_schemes",
+        "rival_predictors",
+        "softness",
+        "student_invariance",
+        "which_scheme",
+        "seeds_needed",
+        "draw_granularity",
     )
 }
 

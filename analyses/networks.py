@@ -22,7 +22,7 @@ from analyses.words import count
 from kdstats.errors import CheckError, KdstatsError, MissingError
 
 if TYPE_CHECKING:
-    from kdstats.data import LabelledImages
+    from kdstats.data import LabelledImages, Selection
     from kdstats.teacher.network import Network
 
 TEACHER, STUDENT = "teacher", "student"
@@ -151,16 +151,25 @@ def images_tested(study: Study, run: TrainedRun, images: int | None = None) -> L
         MissingError: The data set is not at hand.
         CheckError: It has another number of test images than the study's card says.
     """
-    from kdstats.data import Selection
-
-    wanted = {name: run.settings.get(name) for name in ("img_size", "classes", "per_class")}
-    found = Selection(str(run.settings["dataset"]), _data_path(study.paths.study_toml), **wanted).test()
+    found = selected(study, run).test()
     due = study.card.dataset.get("test")
     if due is not None and len(found) != due:
         raise CheckError(
             f"the data set has {len(found)} test images, the study was tested on {due}; it is not the same data"
         )
     return found if images is None or images >= len(found) else found.head(images)
+
+
+def selected(study: Study, run: TrainedRun) -> Selection:
+    """The choice of images that a run was trained and tested on.
+
+    Raises:
+        MissingError: ``study.toml`` is not readable, so the data's place is unknown.
+    """
+    from kdstats.data import Selection
+
+    wanted = {name: run.settings.get(name) for name in ("img_size", "classes", "per_class", "val_split")}
+    return Selection(str(run.settings["dataset"]), _data_path(study.paths.study_toml), **wanted)
 
 
 def _data_path(settings: Path) -> str | None:

@@ -106,7 +106,7 @@ def run(study: Study, *others: Study) -> TeacherDistance:
     if not runs:
         why = f"no run logged distances: they are measured where teachers follow the student ({FILE})"
         return TeacherDistance(empty, empty, empty, empty, (f"This {CANNOT} {why}.",))
-    names = _names(runs)
+    names = setting_names(runs)
     frames = [_read(r, names[r.digest]) for r in runs]
     per_epoch = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
     if per_epoch.empty:
@@ -119,7 +119,7 @@ def run(study: Study, *others: Study) -> TeacherDistance:
     return TeacherDistance(per_epoch, _curves(per_epoch), table, contrasts, findings)
 
 
-def _names(runs: Sequence[TrainedRun]) -> dict[str, str]:
+def setting_names(runs: Sequence[TrainedRun]) -> dict[str, str]:
     """Digest → name of its setting: pair, scheme, who teaches; more of the teaching where that is not enough."""
     short = {r.digest: f"{r.pair}, {in_turn(r)}, {r.teaching}" for r in runs}
     kinds: dict[str, set[tuple[tuple[str, str], ...]]] = {}
