@@ -1,25 +1,40 @@
 """Builds the page of a study, with its figures and tables as files.
 
-python -m reports.build DIR [--out FILE]
+python -m reports.build DIR [--ask NAME[,NAME…]|all] [--with DIR …] [--out FILE]
+
+Beside the page: figures/ (SVG, PNG, PDF and their data as CSV), tables/ (CSV, Markdown, LaTeX), report.json for
+programs, report.md for a pull request, report.tex for a paper.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from analyses.study import load_study
+import analyses
+from analyses.study import Study, load_study
 from kdstats.console import run_program
 from kdstats.errors import UsageError
-from kdstats.figures.style import SUFFIXES, save
 from kdstats.records.atomic import write_bytes_atomic
+from reports import written
+from reports.offers import fitting, offers
 from reports.page import Page, make_page
+from reports.tables import FORMATS, plain_csv
 
-FORMATS = {"csv": ".csv", "md": ".md", "latex": ".tex"}
+ALL = "all"
 
 
-def build(root: Path, out: Path | None = None, *, seed: int = 0, quiet: bool = True) -> tuple[Page, Path]:
+def build(
+    root: Path,
+    out: Path | None = None,
+    *,
+    seed: int = 0,
+    quiet: bool = True,
+    ask: Sequence[str] = (),
+    others: Sequence[Path] = (),
+) -> tuple[Page, Path]:
     """Writes the page of the study in ``root``.
 
     Args:
@@ -27,6 +42,8 @@ def build(root: Path, out: Path | None = None, *, seed: int = 0, quiet: bool = T
         out: The page; ``root/report/index.html`` by default. Figures and tables go into folders beside it.
         seed: Seed of everything that resamples.
         quiet: Whether to say nothing on stderr on the way.
+        ask: Analyses on request; ``all`` stands for those that fit the study.
+        others: Directories of further studies, for analyses that compare settings over several.
 
     Returns:
         What the page holds, and where it is.
@@ -34,23 +51,42 @@ def build(root: Path, out: Path | None = None, *, seed: int = 0, quiet: bool = T
     Raises:
         MissingError: Not a study, or a part of it is damaged.
         CheckError: Its tables contradict each other.
-        UsageError: ``out`` is no place for a page.
+        UsageError: ``out`` is no place for a page, or an analysis of another name.
     """
     study = load_study(root, seed=seed)
     target = out or study.paths.index_html
+    check_target(target)
+    more = tuple(load_study(path, seed=seed) for path in others)
+    page = make_page(study, (lambda text: None) if quiet else _say, _asked(study, ask), more)
+    folder = target.parent
+    for name in ("figures", "tables"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for drawing in page.every_drawing():
+        drawing.write(folder / "figures")
+    for view in page.every_table():
+        for fmt, suffix in FORMATS.items():
+            write_bytes_atomic(folder / "tables" / f"{view.name}{suffix}", view.write(fmt).encode())
+    for section in page.sections:
+        for stem, frame in section.data.items():
+            write_bytes_atomic(folder / "tables" / f"{stem}.csv", plain_csv(frame).encode())
+    write_bytes_atomic(target, page.html().encode())
+    write_bytes_atomic(folder / "report.md", written.markdown(page).encode())
+    write_bytes_atomic(folder / "report.tex", written.latex(page).encode())
+    # Last, because an index takes it for the sign that a page is whole.
+    write_bytes_atomic(folder / "report.json", written.json_text(page, target.name).encode())
+    return page, target
+
+
+def check_target(target: Path) -> None:
+    """Refuses a place where no page can be written; raises ``UsageError``."""
     if target.suffix.lower() not in (".html", ".htm") or target.is_dir():
         raise UsageError(f"{str(target)!r} is no place for a page; name a file that ends in .html")
-    page = make_page(study, (lambda text: None) if quiet else lambda text: _say(text))
-    for folder in ("figures", "tables"):
-        (target.parent / folder).mkdir(parents=True, exist_ok=True)
-    for name, drawing in page.drawings.items():
-        for suffix in SUFFIXES:
-            save(drawing.figure, target.parent / "figures" / f"{name}{suffix}")
-    for name, view in page.tables.items():
-        for fmt, suffix in FORMATS.items():
-            write_bytes_atomic(target.parent / "tables" / f"{name}{suffix}", view.write(fmt).encode())
-    write_bytes_atomic(target, page.html().encode())
-    return page, target
+
+
+def _asked(study: Study, ask: Sequence[str]) -> tuple[str, ...]:
+    names = [name.strip().replace("-", "_") for given in ask for name in given.split(",") if name.strip()]
+    fit = list(fitting(offers(study))) if ALL in names else []
+    return tuple(dict.fromkeys(name for given in names for name in (fit if given == ALL else [given])))
 
 
 def _say(text: str) -> None:
@@ -65,13 +101,36 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "study", type=Path, metavar="DIR", help="directory of a study (python -m runners.study run)"
     )
+    parser.add_argument(
+        "--ask",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME…]",
+        help=f"further questions, or 'all' that fit: {', '.join(analyses.ON_REQUEST)}",
+    )
+    parser.add_argument(
+        "--with",
+        dest="others",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a further study, for questions that compare settings over several; may be repeated",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default DIR/report/index.html")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default 0)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     options = parser.parse_args(argv)
     if options.seed < 0:
         raise UsageError(f"the seed must be 0 or more, got {options.seed}")
-    page, target = build(options.study, options.out, seed=options.seed, quiet=options.quiet)
+    page, target = build(
+        options.study,
+        options.out,
+        seed=options.seed,
+        quiet=options.quiet,
+        ask=options.ask,
+        others=options.others,
+    )
     sys.stdout.write(f"{page.sentence()}\n{target}\n")
     return 0
 

@@ -52,6 +52,16 @@ def scatter_alt(facts: CorrelationFacts) -> str:
     return f"Scatter of {facts.y} against {facts.x}. {'; '.join(said)}."
 
 
+def ranking_alt(table: Any) -> str:
+    """What the ranking figure shows: every mean, lowest first."""
+    many = table["pair"].nunique() > 1
+    said = [
+        f"{row['pair'] + ': ' if many else ''}{row['scheme']} {number(row['test_loss'], 4)}"
+        for row in table.to_dict("records")
+    ]
+    return f"Mean student test loss of each scheme with its interval, nats, lowest first: {'; '.join(said)}."
+
+
 def interval_meaning(result: Prediction) -> str:
     """What the interval of the printed correlations means, in one sentence."""
     confidence = float(result.correlations["confidence"].iloc[0])

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 import analyses
 from analyses.study import Study
-from analyses.words import capital, number
+from analyses.words import capital, count, estimate, number
 from kdstats.association.coefficients import SYMBOLS
-from kdstats.pages.environment import embed_svg, make_environment
+from kdstats.errors import UsageError
+from kdstats.pages.environment import make_environment
+from kdstats.pages.hover import Point
+from kdstats.pages.parts import File, files
 from kdstats.provenance import provenance
-from kdstats.tables import to_csv
 from reports import captions, tables
-from reports.tables import TableView
+from reports.drawing import Drawing, draw, scatter_points
+from reports.offers import Offer, command, offers, summary
+from reports.sections import Section, ask
+from reports.tables import TableView, plain_csv
 
 TEMPLATES = Path(__file__).parent / "templates"
-_HELD = re.compile(r"\[[^\[\]]{1,30}\]| (?:=|<|>) (?=[\d−])|(?<=[\d\]]) (?:nats|%)")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Drawing:
-    """A figure with the caption that its facts wrote."""
-
-    name: str
-    figure: Figure
-    caption: str
-    alt: str
+EVIDENCE = ("ranking", "prediction", "dependence", "covariance", "training")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +36,31 @@ class Page:
         results: Analysis → its result.
         drawings: Name → figure.
         tables: Name → table.
+        sections: Of the analyses asked for, in that order.
+        offers: The other analyses on request.
+        built: What made the page.
     """
 
     study: Study
     results: dict[str, Any]
     drawings: dict[str, Drawing]
     tables: dict[str, TableView]
+    sections: tuple[Section, ...]
+    offers: tuple[Offer, ...]
+    built: dict[str, Any]
+
+    def every_drawing(self) -> tuple[Drawing, ...]:
+        """All figures, those of the sections too."""
+        return (*self.drawings.values(), *(d for section in self.sections for d in section.drawings))
+
+    def every_table(self) -> tuple[TableView, ...]:
+        """All tables, those of the sections too."""
+        return (*self.tables.values(), *(t for section in self.sections for t in section.tables))
+
+    @property
+    def questions(self) -> dict[str, str]:
+        """Analysis → its question, of those that every page has."""
+        return {name: analyses.get(name).QUESTION for name in self.results}
 
     def answer(self) -> list[tuple[str, list[str]]]:
         """Per pair, the sentences of the first screen."""
@@ -72,12 +83,10 @@ class Page:
     def html(self) -> str:
         """The page."""
         environment = make_environment([TEMPLATES])
-        environment.filters["unbroken"] = unbroken
         return environment.get_template("study.html.j2").render(**self._fields())
 
     def _fields(self) -> dict[str, Any]:
         study, results = self.study, self.results
-        documents = [d for group in study.documents.values() for d in group]
         return {
             "title": captions.title(study),
             "size": captions.size(study),
@@ -86,34 +95,84 @@ class Page:
             "answer": self.answer(),
             "pairs": study.pairs,
             "coefficients": self._coefficients(),
-            "reading": self._said(tuple(results["prediction"].findings[:1])) if self._coefficients() else [],
+            "reading": self.said("prediction")[:1] if self._coefficients() else [],
             "refused": results["prediction"].refused,
             "meaning": captions.interval_meaning(results["prediction"]) if self._coefficients() else "",
-            "questions": {name: analyses.get(name).QUESTION for name in analyses.ANALYSES},
-            "findings": {name: self._said(result.findings) for name, result in results.items()},
-            "figures": {
-                name: {"svg": embed_svg(d.figure, f"f{at}", d.alt), "caption": d.caption, "name": name}
-                for at, (name, d) in enumerate(self.drawings.items())
-            },
-            "tables": {name: _printed(view) for name, view in self.tables.items()},
+            "questions": self.questions,
+            "findings": {name: self.said(name) for name in results},
+            "figures": {name: drawing.part() for name, drawing in self.drawings.items()},
+            "tables": {name: view.part() for name, view in self.tables.items()},
+            "sections": [self._section(section) for section in self.sections],
+            "offers": self.offers,
+            "offered": summary(self.offers),
+            "asking": {offer.name: command(study.paths.root, (offer.name,)) for offer in self.offers},
+            "asking_all": command(study.paths.root, ("all",)),
+            "contents": self._contents(),
             "checks": results["fairness"].checks,
             "fair": results["fairness"].fair,
-            "definition": documents[0].definition if documents else {},
+            "definition": self.definition,
             "downloads": self._downloads(),
             "directory": shlex.quote(str(study.paths.root)),
-            "built": provenance(),
+            "built": self.built,
         }
 
-    def _said(self, findings: tuple[str, ...]) -> list[str]:
+    @property
+    def definition(self) -> dict[str, Any]:
+        """Of T. stddev in this study; empty without a teacher-only measurement."""
+        documents = [d for group in self.study.documents.values() for d in group]
+        return dict(documents[0].definition) if documents else {}
+
+    def said(self, name: str) -> list[str]:
+        """The findings of one analysis as the page prints them."""
+        return self._bare(tuple(self.results[name].findings))
+
+    def _section(self, section: Section) -> dict[str, Any]:
+        return {
+            "id": f"ask-{section.name}",
+            "question": section.question,
+            "refused": section.refused,
+            "findings": self._bare(section.findings),
+            "figures": [drawing.part() for drawing in section.drawings],
+            "tables": [view.part() for view in section.tables],
+            "data": section.downloads,
+        }
+
+    def _contents(self) -> list[dict[str, Any]]:
+        """Sections with the questions below them, for the table of contents."""
+
+        def entry(anchor: str, title: str, below: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+            return {"id": anchor, "title": title, "below": [{"id": i, "title": t} for i, t in below]}
+
+        asked = self.questions
+        entries = [
+            entry("evidence", "Evidence", [(name, asked[name]) for name in EVIDENCE]),
+            entry("method", "Method and definition"),
+            entry("fairness", "Equal terms"),
+            entry("left-out", "What was left out"),
+            entry("reproduce", "Reproduce"),
+            entry("download", "Download"),
+            entry("provenance", "Provenance"),
+        ]
+        if self.offers:
+            entries.insert(1, entry("offers", "Questions this study can also answer"))
+        if self.sections:
+            below = [(f"ask-{section.name}", section.question) for section in self.sections]
+            entries.insert(1, entry("questions", "Further questions", below))
+        return entries
+
+    def _bare(self, findings: tuple[str, ...]) -> list[str]:
         """Findings without the pair's or teacher's name in front where there is only one."""
         if len(self.study.card.pairs) > 1:
             return list(findings)
         pair = self.study.card.pairs[0]
-        schemes = set(self.study.card.schemes)
+        names = {*self.study.card.schemes, pair, pair.split("/")[0]}
         out = []
         for text in findings:
-            bare = text.removeprefix(f"{pair}: ").removeprefix(f"{pair.split('/')[0]}: ")
-            out.append(bare if bare.split(" ")[0] in schemes else capital(bare))
+            bare = text
+            for name in (pair, pair.split("/")[0]):
+                bare = bare.removeprefix(f"{name}: ").removeprefix(f"{name}, ")
+            # A name keeps its small letter.
+            out.append(bare if bare.split(" ")[0].rstrip(":,") in names else capital(bare))
         return out
 
     def _coefficients(self) -> list[dict[str, str]]:
@@ -136,45 +195,37 @@ class Page:
                     )
         return out
 
-    def _downloads(self) -> list[tuple[str, str]]:
+    def _downloads(self) -> tuple[File, ...]:
         # The settings as JSON are as long as the rest of a row, and stand in run.json and runs.parquet.
         raw = [
-            (name, frame.drop(columns="settings", errors="ignore"))
+            (name, plain_csv(frame.drop(columns="settings", errors="ignore")))
             for name, frame in (("study.csv", self.study.study), ("runs.csv", self.study.runs))
         ]
-        files = [(name, to_csv(_plain(frame), [str(c) for c in frame.columns])) for name, frame in raw]
-        return files + [(f"{name}.csv", view.write("csv")) for name, view in self.tables.items()]
+        return files(raw + [(f"{name}.csv", view.write("csv")) for name, view in self.tables.items()])
 
 
-def unbroken(text: str) -> str:
-    """``text`` with the spaces inside "n = 9", "[0.1, 0.2]" and before a unit held together."""
-    return _HELD.sub(lambda found: found.group(0).replace(" ", "\u00a0"), text)
-
-
-def _plain(frame: Any) -> list[dict[str, Any]]:
-    """Rows with None for what is missing, as the CSV writer leaves a cell empty for it."""
-    return [
-        {str(k): None if v is None or v != v else v for k, v in row.items()}
-        for row in frame.to_dict("records")
-    ]
-
-
-def _printed(view: TableView) -> dict[str, Any]:
-    rows = [
-        {"cells": list(zip(cells, (c.word for c in view.columns), strict=True)), "style": view.style(raw)}
-        for cells, raw in zip(view.printed(), view.rows(), strict=True)
-    ]
-    heads = [(column.header, column.word) for column in view.columns]
-    return {"name": view.name, "caption": view.caption, "heads": heads, "rows": rows}
-
-
-def make_page(study: Study, progress: Callable[[str], None] = lambda text: None) -> Page:
+def make_page(
+    study: Study,
+    progress: Callable[[str], None] = lambda text: None,
+    asked: tuple[str, ...] = (),
+    others: tuple[Study, ...] = (),
+) -> Page:
     """Runs every analysis and draws every figure.
 
     Args:
         study: A checked study.
         progress: Told what is being done, a line at a time.
+        asked: Analyses on request that get a section.
+        others: Further studies, for those that compare settings over several.
+
+    Raises:
+        UsageError: No analysis of that name, or one that every page has.
     """
+    wanted = tuple(dict.fromkeys(asked))
+    for name in wanted:
+        analyses.get(name)
+        if name in analyses.ANALYSES:
+            raise UsageError(f"{name!r} is on every page; ask for one of {', '.join(analyses.ON_REQUEST)}")
     results = {}
     for name in analyses.ANALYSES:
         progress(f"{name}: {analyses.get(name).QUESTION}")
@@ -186,26 +237,72 @@ def make_page(study: Study, progress: Callable[[str], None] = lambda text: None)
         "covariance": tables.covariance(results["covariance"]),
         "left-out": tables.left_out(results["left_out"]),
     }
-    return Page(study, results, _drawings(study, results), {k: v for k, v in shown.items() if v is not None})
+    sections = []
+    for name in wanted:
+        progress(f"{name}: {analyses.get(name).QUESTION}")
+        sections.append(ask(study, name, *others))
+    return Page(
+        study,
+        results,
+        _drawings(study, results),
+        {k: v for k, v in shown.items() if v is not None},
+        tuple(sections),
+        offers(study, wanted),
+        provenance(),
+    )
 
 
 def _drawings(study: Study, results: dict[str, Any]) -> dict[str, Drawing]:
-    out = {}
+    found: list[Drawing] = []
     made = results["prediction"].figure()
     if made:
-        out["correlation"] = Drawing(
-            "correlation", made[0], capital(made[1].caption()), captions.scatter_alt(made[1])
-        )
-    wanted: list[tuple[str, Any]] = [
-        ("dependence", results["dependence"].figure()),
-        ("ranking", results["ranking"].figure() if len(results["ranking"].table) else None),
-    ]
+        figure, facts = made
+        panels = {panel.panel: at for at, panel in enumerate(facts.panels)}
+        points = results["prediction"].points
+        said = {"t_stddev": "T. stddev", "test_loss": "test loss"}
+        labels = [
+            point
+            for pair, at in panels.items()
+            for point in scatter_points(points[points["pair"] == pair], at, "t_stddev", "test_loss", said)
+        ]
+        data = points[points["pair"].isin(panels)]
+        caption, alt = capital(facts.caption()), captions.scatter_alt(facts)
+        found.append(draw("correlation", figure, caption, alt, data, labels))
+    made = results["dependence"].figure()
+    if made:
+        caption = made[1].caption()
+        found.append(draw("dependence", made[0], caption, caption, results["dependence"].table))
+    if len(results["ranking"].table):
+        found.append(_ranking(results["ranking"], study))
     many = len(study.pairs) > 1
     for at, pair in enumerate(study.pairs, start=1):
-        wanted.append((f"covariance-{at}" if many else "covariance", results["covariance"].figure(pair)))
-    wanted.append(("training", results["training"].figure()))
-    for name, drawn in wanted:
-        if drawn:
-            figure, facts = drawn
-            out[name] = Drawing(name, figure, facts.caption(), facts.caption())
-    return out
+        made = results["covariance"].figure(pair)
+        if made:
+            name = f"covariance-{at}" if many else "covariance"
+            found.append(_covariance(name, made, results["covariance"].table, pair))
+    made = results["training"].figure()
+    if made:
+        caption = made[1].caption()
+        found.append(draw("training", made[0], caption, caption, results["training"].curves))
+    return {drawing.name: drawing for drawing in found}
+
+
+def _ranking(result: Any, study: Study) -> Drawing:
+    figure, facts = result.figure()
+    labels, table = [], result.table
+    for panel, pair in enumerate(dict.fromkeys(table["pair"])):
+        for at, row in enumerate(table[table["pair"] == pair].to_dict("records")):
+            loss = estimate(row["test_loss"], row["test_loss_low"], row["test_loss_high"])
+            text = f"{row['scheme']}\ntest loss {loss}\nn = {count(row['seeds'], 'seed')}"
+            labels.append(Point(panel, row["test_loss"], at, text))
+    runs = study.used[["pair", "scheme", "seed", "test_loss_last", "acc_last"]]
+    return draw("ranking", figure, facts.caption(), captions.ranking_alt(table), runs, labels)
+
+
+def _covariance(name: str, made: Any, table: Any, pair: str) -> Drawing:
+    rows = table[table["pair"] == pair]
+    said = {"t_stddev": "T. stddev", "mean_covariance": "covariance", "test_loss": "test loss"}
+    labels = scatter_points(rows, 0, "t_stddev", "mean_covariance", said)
+    labels += scatter_points(rows, 1, "mean_covariance", "test_loss", said)
+    caption = made[1].caption()
+    return draw(name, made[0], caption, caption, rows, labels)

@@ -18,9 +18,11 @@ from analyses.study import Study
 from analyses.words import interval, number, p_value, probability
 from kdstats import tables
 from kdstats.association.coefficients import SYMBOLS
+from kdstats.pages.parts import RowPart, TablePart, files
 from reports import captions
 
 Row = dict[str, Any]
+FORMATS = {"csv": ".csv", "md": ".md", "latex": ".tex"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,7 @@ class TableView:
     def write(self, fmt: str) -> str:
         """As ``csv`` (raw, full precision), ``md`` or ``latex`` (as printed, caption in a comment)."""
         if fmt == "csv":
-            names = [str(name) for name in self.frame.columns]
-            rows = [{k: None if _missing(v) else v for k, v in row.items()} for row in self.rows()]
-            return tables.to_csv(rows, names)
+            return plain_csv(self.frame)
         # Positions as keys: two columns may bear the same header.
         keys = [str(at) for at in range(len(self.columns))]
         heads = dict(zip(keys, (column.header for column in self.columns), strict=True))
@@ -72,15 +72,33 @@ class TableView:
         )
         # A caption is one line, so that in LaTeX nothing of it can leave the comment.
         line = " ".join(self.caption.split())
-        return f"% {line}\n{text}" if fmt == "latex" else f"{line}\n\n{text}"
+        return f"% {line}\n{text}" if fmt == "latex" else f"{tables.escape_markdown(line)}\n\n{text}"
+
+    def part(self) -> TablePart:
+        """As the page takes it, its files inside."""
+        words = [column.word for column in self.columns]
+        rows = [
+            RowPart(tuple(zip(cells, words, strict=True)), self.style(raw))
+            for cells, raw in zip(self.printed(), self.rows(), strict=True)
+        ]
+        heads = tuple((column.header, column.word) for column in self.columns)
+        contents = [(f"{self.name}{suffix}", self.write(fmt)) for fmt, suffix in FORMATS.items()]
+        return TablePart(self.name, self.caption, heads, tuple(rows), files(contents))
 
 
-def _missing(value: Any) -> bool:
+def plain_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV, unrounded; what is missing leaves its cell empty."""
+    rows = [{str(k): None if missing(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+    return tables.to_csv(rows, [str(name) for name in frame.columns])
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell holds nothing."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def _or_blank(value: Any, text: Callable[[Any], str]) -> str:
-    return "" if _missing(value) else text(value)
+    return "" if missing(value) else text(value)
 
 
 def _spread(row: Row, key: str, places: int, scale: float = 1.0) -> str:
@@ -88,13 +106,13 @@ def _spread(row: Row, key: str, places: int, scale: float = 1.0) -> str:
     mean = number(scale * row[key], places)
     return (
         f"{mean} ({row['seeds']})"
-        if _missing(sd)
+        if missing(sd)
         else f"{mean} ± {number(scale * sd, places)} ({row['seeds']})"
     )
 
 
 def _range(row: Row, low: str, high: str, places: int) -> str:
-    return "" if _missing(row[low]) or _missing(row[high]) else interval(row[low], row[high], places)
+    return "" if missing(row[low]) or missing(row[high]) else interval(row[low], row[high], places)
 
 
 def _pair_column(frame: pd.DataFrame) -> tuple[Column, ...]:
@@ -192,9 +210,9 @@ def covariance(result: Covariance) -> TableView | None:
 
     def value(row: Row) -> str:
         text = significant(unit * row["mean_covariance"], 3)
-        if not _missing(row["se"]):
+        if not missing(row["se"]):
             return f"{text} ± {significant(unit * row['se'], 2)}"
-        if not _missing(row["low"]):
+        if not missing(row["low"]):
             return f"{text} [{significant(unit * row['low'], 3)}, {significant(unit * row['high'], 3)}]"
         return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from kdstats.errors import UsageError
 from kdstats.figures.style import style
+from kdstats.pages.hover import with_labels
 
 # What may refer to an element of the same drawing: id="x", href="#x", url(#x).
 _ID = re.compile(r'\bid="([^"]+)"')
@@ -24,6 +25,7 @@ _OPENING = re.compile(r"<svg\b[^>]*>")
 _VIEW_BOX = re.compile(r'viewBox="([^"]+)"')
 # Who made the drawing: the page says so itself, and the RDF links look like web addresses.
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_HELD = re.compile(r"\[[^\[\]]{1,30}\]| (?:=|<|>) (?=[\d−])|(?<=[\d\]]) (?:nats|%)")
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -44,19 +46,32 @@ def make_environment(folders: Iterable[str | Path] = ()) -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals["data_uri"] = data_uri
+    environment.filters["unbroken"] = unbroken
     return environment
 
 
-def embed_svg(figure: Figure, prefix: str, alt: str) -> Markup:
-    """A matplotlib figure as an ``<svg>`` element that can stand beside others in one page.
+def draw_svg(figure: Figure) -> str:
+    """A matplotlib figure as the text of an SVG file; equal figures give equal texts."""
+    buffer = io.StringIO()
+    with style():
+        # Without this metadata the file is the same whenever it is drawn.
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def embed_svg(
+    drawn: Figure | str, prefix: str, alt: str, labels: Mapping[str, Sequence[str]] | None = None
+) -> Markup:
+    """A drawing as an ``<svg>`` element that can stand beside others in one page.
 
     matplotlib gives equal glyphs of two figures equal ids, and in one document the first one would serve
     both; every id and every reference to one gets ``prefix`` in front. The element scales with its container.
 
     Args:
-        figure: What to draw.
+        drawn: What to draw, or the text of :func:`draw_svg`.
         prefix: Unique among the drawings of a page: a letter, then letters, digits, ``-`` or ``_``.
         alt: What the drawing shows, in a sentence, for those who cannot see it.
+        labels: Of :func:`kdstats.pages.hover.tag_points`: what marks say when the pointer is on them.
 
     Raises:
         UsageError: A prefix that is no identifier, or no text for ``alt``.
@@ -67,17 +82,18 @@ def embed_svg(figure: Figure, prefix: str, alt: str) -> Markup:
         )
     if not alt.strip():
         raise UsageError(f"the drawing {prefix!r} needs a sentence that says what it shows")
-    buffer = io.StringIO()
-    with style():
-        # Without this metadata the file is the same whenever it is drawn.
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = drawn if isinstance(drawn, str) else draw_svg(drawn)
     text = _METADATA.sub("", text[text.index("<svg") :])
     box = _VIEW_BOX.search(text)
     view = box.group(1) if box else "0 0 1 1"
+    text = with_labels(text, labels or {}, float(view.split()[2]))
     text = _ID.sub(lambda m: f'id="{prefix}-{m.group(1)}"', text)
     text = _REFERENCE.sub(lambda m: f"{m.group(1)}{prefix}-{m.group(2)}", text)
-    opening = f'<svg class="plot" viewBox="{view}" role="img" aria-label="{escape(alt)}">'
+    # Of an image, assistive technology sees nothing inside; one with named marks is a group.
+    role = "group" if 'class="points"' in text else "img"
+    # Its own width in points: pages show all drawings at one scale, so that letters are equally large.
+    size = f"--points: {round(float(view.split()[2]))}"
+    opening = f'<svg class="plot" viewBox="{view}" role="{role}" aria-label="{escape(alt)}" style="{size}">'
     return Markup(_OPENING.sub(lambda _: opening, text, count=1).replace("xlink:href", "href"))
 
 
@@ -91,6 +107,11 @@ def data_uri(data: str | bytes, mime: str) -> str:
     if isinstance(data, str):
         return f"data:{mime};charset=utf-8,{quote(data)}"
     return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def unbroken(text: str) -> str:
+    """``text`` with the spaces inside "n = 9", "[0.1, 0.2]" and before a unit held together."""
+    return _HELD.sub(lambda found: found.group(0).replace(" ", "\u00a0"), text)
 
 
 def render_template(name: str, folders: Iterable[str | Path] = (), **fields: Any) -> str:

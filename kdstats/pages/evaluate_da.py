@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
+import numpy as np
 
 from kdstats.figures.components import components_figure
 from kdstats.figures.convergence import Path, convergence_figure
 from kdstats.figures.ranking import ranking_figure
 from kdstats.pages import evaluate_da_facts as facts
-from kdstats.pages.environment import data_uri, embed_svg, render_template
+from kdstats.pages.environment import data_uri, render_template
+from kdstats.pages.hover import Point
+from kdstats.pages.parts import FigurePart, TablePart, figure_part, plain_table
 from kdstats.tables import to_csv, to_json
 
 Document = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A drawing with its caption."""
-
-    svg: Markup
-    caption: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of text; the first cell of a row is its name, ``kinds`` gives each row its look."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    kinds: Sequence[str]
-    caption: str
+CONTENTS = tuple(
+    {"id": name, "title": title, "below": ()}
+    for name, title in (
+        ("evidence", "Evidence"),
+        ("numbers", "Numbers"),
+        ("method", "Method and definition"),
+        ("left-out", "What was left out"),
+        ("reproduce", "Reproduce"),
+        ("download", "Download"),
+        ("origin", "Origin"),
+    )
+)
 
 
 def render(
@@ -71,7 +68,8 @@ def render(
         header=facts.header(document, data_note),
         plots=_plots(document, order, convergence),
         table=_main_table(document, order),
-        parts=_parts_table(document, order),
+        components=_parts_table(document, order),
+        contents=CONTENTS,
         pool_inputs=facts.pool_inputs(document),
         taken=facts.duration(document["provenance"]["seconds"]),
         reproduce=_lines(reproduce),
@@ -106,7 +104,7 @@ def _value(document: Document, row: Mapping[str, Any]) -> str:
 
 def _plots(
     document: Document, order: Sequence[Mapping[str, Any]], convergence: Mapping[str, Path]
-) -> dict[str, Plot]:
+) -> dict[str, FigurePart]:
     confidence, inputs = float(order[0]["confidence"]), facts.pool_inputs(document)
     ranked, rank_facts = ranking_figure(
         order, null=float(order[0]["null"]), null_inputs=inputs // 2, confidence=confidence
@@ -119,34 +117,46 @@ def _plots(
     ends = "; ".join(
         f"{name} {path[1][0]:.{n}f} to {path[1][-1]:.{n}f}" for name, path in convergence.items()
     )
+    hints = [
+        Point(0, r["t_stddev"], place, f"{r['scheme']}\nT. stddev {_value(document, r)}")
+        for place, r in enumerate(order)
+    ]
+    shown = ["scheme", "t_stddev", "low", "high"]
+    split_up = [
+        {"scheme": r["scheme"], **r["components"], "design_effect": r["design_effect"]} for r in order
+    ]
+    looks = [
+        dict(zip(("scheme", "batches", *shown[1:]), (name, *look), strict=True))
+        for name, path in convergence.items()
+        for look in zip(*(np.asarray(column).tolist() for column in path), strict=True)
+    ]
     return {
-        "ranking": Plot(
-            embed_svg(
-                ranked, "ranking", f"T. stddev with its interval for each scheme, lowest first: {values}."
-            ),
+        "ranking": figure_part(
+            "ranking",
+            ranked,
             rank_facts.caption(),
+            f"T. stddev with its interval for each scheme, lowest first: {values}.",
+            hints,
+            [("ranking.csv", to_csv(order, shown))],
         ),
-        "components": Plot(
-            embed_svg(
-                stacked,
-                "components",
-                f"Components of the pool variance for each scheme; design effects: {effects}.",
-            ),
+        "components": figure_part(
+            "components",
+            stacked,
             part_facts.caption(),
+            f"Components of the pool variance for each scheme; design effects: {effects}.",
+            contents=[("components.csv", to_csv(split_up, list(split_up[0])))],
         ),
-        "convergence": Plot(
-            embed_svg(
-                settling,
-                "convergence",
-                "Estimate of T. stddev against the number of batches, from the first look to the last: "
-                f"{ends}.",
-            ),
+        "convergence": figure_part(
+            "convergence",
+            settling,
             path_facts.caption(),
+            f"Estimate of T. stddev against the number of batches, from the first look to the last: {ends}.",
+            contents=[("convergence.csv", to_csv(looks, ["scheme", "batches", *shown[1:]]))],
         ),
     }
 
 
-def _main_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table:
+def _main_table(document: Document, order: Sequence[Mapping[str, Any]]) -> TablePart:
     n = facts.digits(document)
     rows, kinds = [], []
     for place, result in enumerate(order):
@@ -179,10 +189,11 @@ def _main_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table
         "mixed view "
         f"weighted by λ. {facts.null_note(document)[0].upper()}{facts.null_note(document)[1:]}."
     )
-    return Table([*head, "effective inputs", "view accuracy"], rows, [*kinds, "reference"], caption)
+    heads = [*head, "effective inputs", "view accuracy"]
+    return plain_table("ranking", caption, heads, rows, [*kinds, "reference"])
 
 
-def _parts_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Table:
+def _parts_table(document: Document, order: Sequence[Mapping[str, Any]]) -> TablePart:
     source = order[0]["covariance"]["source"]
     rows = [
         [
@@ -204,15 +215,13 @@ def _parts_table(document: Document, order: Sequence[Mapping[str, Any]]) -> Tabl
     )
     head = ["scheme", "originals", "views", "original–view", "between images", "design effect"]
     level = f"{100 * order[0]['confidence']:g} %"
-    return Table(
-        [*head, "KL(original ‖ view) (nats)", "CE covariance (nats²)", f"{level} interval"],
-        rows,
-        ["best", *[""] * (len(rows) - 1)],
-        "Four components of the pool variance, in 10⁻⁶, averaged over classes; they add up to the variance "
-        "of a "
-        f"pool's mean. CE covariance: mean covariance of the teacher–student cross-entropy between the "
-        f"{order[0]['covariance']['positions']} positions of a batch; {stand_in}.",
+    caption = (
+        "Four components of the pool variance, in 10⁻⁶, averaged over classes; they add up to the variance of a "
+        "pool's mean. CE covariance: mean covariance of the teacher–student cross-entropy between the "
+        f"{order[0]['covariance']['positions']} positions of a batch; {stand_in}."
     )
+    heads = [*head, "KL(original ‖ view) (nats)", "CE covariance (nats²)", f"{level} interval"]
+    return plain_table("components", caption, heads, rows, ["best", *[""] * (len(rows) - 1)])
 
 
 _PARTS = ("var_original", "var_augmented", "cov_views", "cov_cross")

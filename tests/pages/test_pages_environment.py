@@ -48,7 +48,8 @@ def test_ids_of_two_drawings_never_meet_and_every_reference_is_kept():
 def test_a_drawing_is_one_element_that_scales_and_says_what_it_shows():
     svg = embed_svg(drawing(), "one", 'a "line" <b>')
     assert svg.startswith(
-        '<svg class="plot" viewBox="0 0 144 144" role="img" aria-label="a &#34;line&#34; &lt;b&gt;">'
+        '<svg class="plot" viewBox="0 0 144 144" role="img" aria-label="a &#34;line&#34; &lt;b&gt;" '
+        'style="--points: 144">'
     )
     assert svg.rstrip().endswith("</svg>")
     assert "http" not in svg

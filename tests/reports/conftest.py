@@ -20,8 +20,9 @@ from reports.page import Page
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, Path]:
-    """The page of a complete study with a planted association."""
-    return build(make_study(tmp_path_factory.mktemp("whole") / "study"))
+    """The page of a complete study with a planted association, two questions answered and one refused on it."""
+    root = make_study(tmp_path_factory.mktemp("whole") / "study")
+    return build(root, ask=["best_and_last,overhead", "picking"])
 
 
 @pytest.fixture

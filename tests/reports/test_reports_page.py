@@ -21,7 +21,7 @@ from analyses.words import number
 from kdstats.errors import UsageError
 from reports import captions, tables
 from reports.build import build, main
-from reports.page import TEMPLATES, Page, unbroken
+from reports.page import TEMPLATES, Page
 
 Built = Callable[..., tuple[Page, Path]]
 Whole = tuple[Page, Path]
@@ -114,7 +114,6 @@ def test_an_undefined_name_in_a_template_is_an_error(whole: Whole, tmp_path: Pat
     fields = page._fields()
     del fields["meaning"]
     environment = make_environment([TEMPLATES])
-    environment.filters["unbroken"] = unbroken
     with pytest.raises(UndefinedError, match="meaning"):
         environment.get_template("study.html.j2").render(**fields)
 
@@ -333,6 +332,6 @@ def test_no_room_is_imported_the_wrong_way() -> None:
         assert not re.search(r"^\s*(from|import) runners", text, re.M), path
         if path.parent.name == "analyses":
             assert not re.search(r"^\s*(from|import) reports", text, re.M), path
-        # Questions to the networks themselves load torch when they are asked, nothing else does.
-        indent = "" if path.name in ("networks.py", "robustness.py") else r"\s*"
+        # Questions to the networks themselves load torch when they are asked; a page never does.
+        indent = "" if path.parent.name == "analyses" else r"\s*"
         assert not re.search(rf"^{indent}(from|import) torch", text, re.M), path
