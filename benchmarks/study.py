@@ -202,7 +202,7 @@ def main() -> int:
         specs = make_specs(study, train_set, teachers)
         run_spec(specs[0], specs[0].paths(root), "cpu")
         multiply(specs[0], specs, root)
-        probe(study, paths, teachers, specs, "cpu", students=False)
+        probe(study, paths, (train_set, test_set), teachers, specs, "cpu", students=False)
         tables(specs[0], specs, paths)
         write_card(
             study, paths, (train_set, test_set), specs, teachers, [], {"started": "", "seconds": 0.0}, {}

@@ -62,7 +62,9 @@ class GridSection(Section):
         min_length=1, description="teacher/student, by field names; self/student for [teaching] ema and dual"
     )
     schemes: tuple[str, ...] = Field(schemes.PUBLISHED_NINE, min_length=1, description="augmentation schemes")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds of the students")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=1 << 63)], ...] = Field(
+        (0, 1, 2), min_length=1, description="seeds of the students"
+    )
     draws: Literal["batch", "sample"] = Field("batch", description="one draw per batch or per image")
 
     @field_validator("pairs")

@@ -22,7 +22,7 @@ from kdstats.teacher.accuracy import measure
 from kdstats.teacher.device import pick_device
 from kdstats.teacher.load import load_network
 from runners.executors.attempt import pick, use_threads
-from runners.plan import duration
+from runners.progress import duration
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
 from runners.study_file import StudyFile

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from kdstats.errors import CheckError, KdstatsError, UsageError
 from kdstats.models.classifier import Classifier
 from kdstats.records.atomic import write_bytes_atomic
-from kdstats.records.distances import FILE, SCHEMA, parse, read_distances
+from kdstats.records.distances import SCHEMA, parse
 from runners.distances import DEFINITION, answer_distances, linear_cka, parameter_distance, unwrapped
-
-__all__ = ["FILE", "SCHEMA", "DistanceLog", "read_distances"]
 
 
 class DistanceLog:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from kdstats.data import LabelledImages
@@ -14,6 +12,8 @@ from runners import recipes
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
 from runners.study_file import StudyFile
+from runners.training.ranks import ALONE
+from runners.training.setup import parts_of
 
 
 def make_runs(
@@ -39,6 +39,23 @@ def make_runs(
                     )
                 runs.append((name, spec))
     return runs
+
+
+def check_runs(study: StudyFile, train_set: LabelledImages) -> None:
+    """Makes the schemes and losses of all runs once, before any teacher is trained.
+
+    Raises:
+        UsageError: What every run of a variant, pair and scheme would refuse; the first of them is named.
+    """
+    seen = set()
+    for name, spec in make_runs(study, train_set, {}):
+        if (name, spec.teacher, spec.student, spec.scheme) in seen:
+            continue
+        seen.add((name, spec.teacher, spec.student, spec.scheme))
+        try:
+            parts_of(spec, train_set, ALONE)
+        except UsageError as error:
+            raise UsageError(f"{spec.title}{f' [{name}]' if name else ''}: {error}") from None
 
 
 def make_specs(study: StudyFile, train_set: LabelledImages, teachers: Mapping[str, Network]) -> list[RunSpec]:
@@ -86,27 +103,3 @@ def recipe_of(study: StudyFile, student: str) -> Recipe:
     """The recipe of a student on this machine: some published ones give light networks another rate."""
     recipe = recipes.for_student(study.train.recipe, student)
     return recipe.with_epochs(study.train.epochs).on_this_machine()
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def default_workers(threads: int = 1) -> int:
-    """As many runs as there are cores for: a small network does not fill several threads, many fill the machine."""
-    return max(1, (os.cpu_count() or 1) // threads)
-
-
-def whole_epochs(metrics: Path) -> int:
-    """Whole epochs of a run so far: the lines of its metrics, 0 where there are none yet."""
-    try:
-        with metrics.open("rb") as stream:
-            return sum(1 for _ in stream)
-    except OSError:
-        return 0

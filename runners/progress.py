@@ -7,8 +7,6 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from runners.plan import duration
-
 
 class StudyProgress:
     """Counts epochs over all runs; ``say`` prints a line that stays."""
@@ -66,3 +64,13 @@ def say(text: str) -> None:
     """One line on stderr, at once."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -22,6 +22,7 @@ from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import Selection, Splits
 from kdstats.errors import UsageError
+from kdstats.records.lines import whole_epochs
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done, verify_done
 from kdstats.teacher.accuracy import remembered
@@ -37,8 +38,7 @@ from runners.run_spec import ORIGINALS, PASSES, RunSpec
 from runners.selection_flags import add_selection, selection_of
 from runners.study_file import explain
 from runners.training.ranks import Ranks
-from runners.training.setup import check
-from runners.training.student_loss import StudentLoss
+from runners.training.setup import parts_of
 from runners.training.switches import COMPILE, DETERMINISM
 from runners.training.teaching import TEACHINGS
 
@@ -96,11 +96,10 @@ def _run(args: argparse.Namespace, ranks: Ranks) -> int:
     paths = spec.paths(args.out)
     splits = _images(spec.selection, args.device)
     steps = -(-len(splits.train) // spec.recipe.batch_size)
-    check(spec, len(splits.train), ranks)
-    StudentLoss(spec, splits.train.classes)  # says now what would fail later
+    parts_of(spec, splits.train, ranks)  # says now what would fail later
     with (
         _owned(paths, ranks),
-        EpochProgress(spec.title, spec.recipe.epochs, steps, _epochs_on_disk(paths)) as progress,
+        EpochProgress(spec.title, spec.recipe.epochs, steps, whole_epochs(paths.metrics)) as progress,
     ):
         if ranks.main and not is_complete(paths):
             if paths.done.exists():
@@ -160,14 +159,6 @@ def _introduce(spec: RunSpec, splits: Splits, device: str, ranks: Ranks, progres
         mode=mode,
     ):
         progress.say(line)
-
-
-def _epochs_on_disk(paths: RunPaths) -> int:
-    try:
-        with paths.metrics.open("rb") as stream:
-            return sum(1 for _ in stream)
-    except OSError:
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -161,7 +161,7 @@ def train(
     state_path = out.with_suffix(".state.pt")
     out.parent.mkdir(parents=True, exist_ok=True)
     first, spent = 0, 0.0
-    state = load_state(state_path, identity)
+    state = load_state(state_path, identity, _say)
     if state is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])

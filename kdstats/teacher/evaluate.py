@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -106,17 +106,7 @@ def evaluate_da(
         MissingError: Data or teacher missing or unfit.
         CheckError: NaN or infinity in the teacher's output.
     """
-    started, clock = now(), time.perf_counter()
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
-    check_tolerance(tol)
-    check_confidence(confidence)
-    if batch_size < 2:
-        raise UsageError(f"a batch holds at least 2 images, not {batch_size}")
-    if pools is not None and pools < 5:
-        raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
-    if seed < 0:
-        raise UsageError(f"a seed is 0 or more, not {seed}")
+    _check_options(protocol, tol, pools, batch_size, seed, confidence)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     names, named, broken = _names(scheme, all_schemes)
@@ -134,45 +124,100 @@ def evaluate_da(
     if student is not None:
         check_source(student, student_arch, "student", selection)
     train = (selection.train() if split == "train" else selection.test()).to(where)
-    if len(train) < batch_size * BATCHES_PER_POOL:
-        raise UsageError(
-            f"{dataset} has {len(train)} {split} images, fewer than one pool of {BATCHES_PER_POOL} batches of "
-            f"{batch_size}; choose a smaller --batch-size"
-        )
     with _fitting_threads(train):
         network = load_network(teacher, arch, train, where, normalise=normalise)
         pupil = None
         if student is not None:
             pupil = load_network(student, student_arch, train, where, "student", student_normalise)
-        accuracy = _checked_accuracy(network, selection.test().to(where))
-        lucky = chance(network, accuracy, train.classes)
         wanted, skipped = _runnable(names, named, pupil)
-        skipped |= broken
-        space = schemes.PixelSpace(train.mean, train.std)
+    return measure(
+        wanted,
+        train,
+        selection.test().to(where),
+        network,
+        pupil,
+        skipped=skipped | broken,
+        protocol=protocol,
+        tol=tol,
+        pools=pools,
+        batch_size=batch_size,
+        draws=granularity,
+        base=base,
+        seed=seed,
+        confidence=confidence,
+        progress=progress,
+    )
+
+
+def measure(
+    wanted: Sequence[str],
+    images: LabelledImages,
+    test: LabelledImages,
+    teacher: Network,
+    student: Network | None,
+    *,
+    skipped: Mapping[str, str] | None = None,
+    protocol: str = "efficient",
+    tol: float = 0.02,
+    pools: int | None = None,
+    batch_size: int = 64,
+    draws: str = "batch",
+    base: str | None = None,
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """As :func:`evaluate_da`, of images and networks that are there already, all on one device.
+
+    Args:
+        wanted: Names of schemes.
+        images: Whose views are made.
+        test: On which the teacher's accuracy is measured.
+        teacher: The teacher.
+        student: A trained student, or None.
+        skipped: Scheme → why it is not measured, for the record.
+        protocol: As in :func:`evaluate_da`, like all that follow.
+
+    Raises:
+        UsageError: Senseless options.
+        MissingError: The teacher's test loss is not finite.
+        CheckError: NaN or infinity in the teacher's output.
+    """
+    started, clock = now(), time.perf_counter()
+    _check_options(protocol, tol, pools, batch_size, seed, confidence)
+    if len(images) < batch_size * BATCHES_PER_POOL:
+        raise UsageError(
+            f"{images.name} has {len(images)} {images.split} images, fewer than one pool of {BATCHES_PER_POOL} batches "
+            f"of {batch_size}; choose a smaller --batch-size"
+        )
+    with _fitting_threads(images):
+        accuracy = _checked_accuracy(teacher, test)
+        lucky = chance(teacher, accuracy, images.classes)
+        space = schemes.PixelSpace(images.mean, images.std)
         # Identity costs no pass of the teacher and every scheme is compared with it.
         running: dict[str, Scheme] = {
-            n: schemes.get(n, draws=granularity, space=space) for n in [*wanted, "identity"]
+            n: schemes.get(n, draws=draws, space=space) for n in [*wanted, "identity"]
         }
-        _check_history(running, len(train), batch_size)
-        standard = StandardAugmentation(base if base is not None else train.base)
-        probe = Probe(train, running, network, pupil, standard, batch_size, seed)
+        _check_history(running, len(images), batch_size)
+        standard = StandardAugmentation(base if base is not None else images.base)
+        probe = Probe(images, running, teacher, student, standard, batch_size, seed)
         setting = Setting(
             protocol=protocol,
             batch_size=batch_size,
             batches_per_pool=BATCHES_PER_POOL,
             epochs=EPOCHS,
             base=standard.name,
-            draws=granularity,
+            draws=draws,
             seed=seed,
             confidence=confidence,
             tol=tol,
-            layout=PoolLayout.of(len(train), batch_size, BATCHES_PER_POOL, EPOCHS),
+            layout=PoolLayout.of(len(images), batch_size, BATCHES_PER_POOL, EPOCHS),
         )
         if protocol == "wang2022":
             moments, stopped = None, dict.fromkeys(running, published(probe, setting, pools, progress))
         else:
             moments, stopped = efficient(probe, setting, pools, progress)
-        for asked in (network, pupil):
+        for asked in (teacher, student):
             if asked is not None:
                 asked.check_unchanged()
         return Evaluation.of(
@@ -181,22 +226,37 @@ def evaluate_da(
             moments=moments,
             stopped=stopped,
             requested=wanted,
-            skipped=skipped,
+            skipped=skipped or {},
             accuracy=accuracy,
             warnings=(
-                *network.notes,
+                *teacher.notes,
                 *([lucky] if lucky is not None else []),
                 *(
                     replace(n, name=n.name.replace("teacher", "student"))
-                    for n in (pupil.notes if pupil else ())
+                    for n in (student.notes if student else ())
                 ),
             ),
             provenance={
-                **provenance(str(where)),
+                **provenance(str(images.device)),
                 "started": started,
                 "seconds": time.perf_counter() - clock,
             },
         )
+
+
+def _check_options(
+    protocol: str, tol: float, pools: int | None, batch_size: int, seed: int, confidence: float
+) -> None:
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    check_tolerance(tol)
+    check_confidence(confidence)
+    if batch_size < 2:
+        raise UsageError(f"a batch holds at least 2 images, not {batch_size}")
+    if pools is not None and pools < 5:
+        raise UsageError(f"at least 5 pools are needed for an interval, not {pools}")
+    if seed < 0:
+        raise UsageError(f"a seed is 0 or more, not {seed}")
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from kdstats.errors import KdstatsError
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from runners.claim import Claim
-from runners.executors.base import Ending, Passing, StopSign
-from runners.plan import default_workers
+from runners.executors.base import Ending, Passing, StopSign, default_workers
 from runners.run_spec import RunSpec
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the last from a limit on files

@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from kdstats.records.lines import whole_epochs
 from kdstats.teacher.sources import is_file_source
 from runners.executors.attempt import carry_out
 from runners.executors.base import Ending, StopSign
 from runners.executors.store import Store
-from runners.plan import whole_epochs
 from runners.run_spec import RunSpec
 
 _HERE = Path()  # a run's folder below it is its name in the store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Literal, Protocol
 
 from kdstats.errors import KdstatsError
 from kdstats.records.atomic import write_bytes_atomic
-from runners.plan import whole_epochs
+from kdstats.records.lines import whole_epochs
 from runners.run_spec import RunSpec
 
 # A stopping driver waits this long for the states of the runs under way; what lies behind the last one is lost.
@@ -145,3 +146,8 @@ class Executor(Protocol):
     def execute(self, errand: Errand) -> None:
         """Carries out ``errand``."""
         ...
+
+
+def default_workers(threads: int = 1) -> int:
+    """As many runs as there are cores for: a small network does not fill several threads, many fill the machine."""
+    return max(1, (os.cpu_count() or 1) // threads)

@@ -15,10 +15,9 @@ import ray.exceptions
 from kdstats.errors import KdstatsError, UsageError
 from runners.executors.attempt import carry_out, note_failure, use_threads
 from runners.executors.away import Away, carry_out_away
-from runners.executors.base import GRACE, Attempts, Ending, Errand
+from runners.executors.base import GRACE, Attempts, Ending, Errand, default_workers
 from runners.executors.shipping import environment, ship_code, ship_specs
 from runners.executors.store import Store
-from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
 if TYPE_CHECKING:

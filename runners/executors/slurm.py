@@ -19,9 +19,8 @@ import submitit.helpers
 
 from kdstats.errors import KdstatsError, UsageError
 from runners.executors.attempt import carry_out, note_failure, use_threads
-from runners.executors.base import GRACE, Attempts, Ending, Errand, StopSign
+from runners.executors.base import GRACE, Attempts, Ending, Errand, StopSign, default_workers
 from runners.executors.shipping import environment, ship_code, ship_specs
-from runners.plan import default_workers
 from runners.run_spec import RunSpec
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runners.moving_teachers.averaging import BUFFERS, Averaging
 from runners.moving_teachers.schedule import RESTARTS, UNITS, Shift, ShiftSchedule
-from runners.moving_teachers.teachers import MovingTeachers, dual_teacher, ema_teacher
+from runners.moving_teachers.teachers import MovingTeachers
 
 __all__ = [
     "BUFFERS",
@@ -14,6 +14,4 @@ __all__ = [
     "MovingTeachers",
     "Shift",
     "ShiftSchedule",
-    "dual_teacher",
-    "ema_teacher",
 ]

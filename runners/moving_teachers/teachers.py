@@ -127,31 +127,6 @@ class MovingTeachers:
         self._epoch, self._step = state["epoch"], state["step"]
 
 
-def ema_teacher(
-    student: nn.Module,
-    steps_per_epoch: int,
-    *,
-    decay: float = 0.999,
-    scheme: str = "identity",
-    warmup: bool = True,
-    buffers: str = "averaged",
-) -> MovingTeachers:
-    """One teacher, an exponential mean of the student over the whole run (mean teacher)."""
-    schedule = ShiftSchedule(steps_per_epoch, schemes=(scheme,), restart="never")
-    return MovingTeachers(student, schedule, Averaging(decay, warmup, buffers))
-
-
-def dual_teacher(student: nn.Module, steps_per_epoch: int, *, schemes: tuple[str, str]) -> MovingTeachers:
-    """Two temporary teachers that change places every epoch, as in the released code of Dual Teacher.
-
-    Na et al., NeurIPS 2023: even epochs belong to the first teacher, decay 0.99, i restarts with the epoch,
-    parameters alone are averaged. There the schemes are CutMix and ClassMix; the latter needs a label for every
-    pixel, so that classification names a second scheme of its own.
-    """
-    schedule = ShiftSchedule(steps_per_epoch, teachers=2, schemes=schemes)
-    return MovingTeachers(student, schedule, Averaging(0.99, buffers="own"))
-
-
 def _shapes(network: nn.Module) -> list[tuple[int, ...]]:
     tensors = (*network.parameters(), *network.buffers())
     return [tuple(tensor.shape) for tensor in tensors]

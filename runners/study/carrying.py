@@ -12,12 +12,13 @@ from types import FrameType
 from kdstats.console import Terminated
 from kdstats.errors import IncompleteError
 from kdstats.provenance import now
+from kdstats.records.lines import whole_epochs
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
 from runners.collect import collect
 from runners.executors.attempt import failure_of
 from runners.executors.base import Errand, Executor, Outcome, StopSign
-from runners.plan import make_runs, whole_epochs
+from runners.plan import check_runs, make_runs
 from runners.progress import StudyProgress, say
 from runners.run_spec import RunSpec
 from runners.study.folder import failures, keep_settings, owned, write_card
@@ -40,11 +41,12 @@ def run(
     with owned(out), _stopped_by_usr2():
         keep_settings(study, paths)
         train_set, test_set = study.study.selection.train(), study.study.selection.test()
+        check_runs(study, train_set)
         teachers = trained_teachers(study, train_set, paths, device)
         runs = make_runs(study, train_set, teachers)
         specs, variants = [spec for _, spec in runs], {spec.digest: name for name, spec in runs}
         if not only_failed:
-            probe(study, paths, teachers, specs, device, students=False)
+            probe(study, paths, (train_set, test_set), teachers, specs, device, students=False)
         chosen = [s for s in specs if failure_of(s.paths(out)).exists()] if only_failed else specs
         if only_failed and not chosen:
             say("no run has failed; `run` carries out what is queued")
@@ -53,7 +55,7 @@ def run(
         if not any(is_complete(spec.paths(out)) for spec in specs):
             # No table can be made of nothing; what failed is the answer.
             raise IncompleteError(_told(failures(outcomes, []), len(specs), file, out, variants))
-        probe(study, paths, teachers, specs, device, students=True)
+        probe(study, paths, (train_set, test_set), teachers, specs, device, students=True)
         damaged = collect(paths, specs, study.exclude, variants)
         failed = failures(outcomes, damaged)
         how = {

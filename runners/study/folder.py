@@ -21,6 +21,7 @@ from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.network import Network
 from runners.claim import Claim
 from runners.executors.base import Outcome
+from runners.plan import recipe_of
 from runners.run_spec import RunSpec
 from runners.study_file import StudyFile
 
@@ -126,7 +127,7 @@ def write_card(
             "seeds": list(study.over_arms("seeds")),
             **({"variants": {name: _arm(arm) for name, arm in study.arms.items()}} if study.variant else {}),
             "draws": study.grid.draws,
-            "recipe": asdict(study.train.resolve()),
+            "recipe": _recipe(study),
             "kd": study.kd.fields(),
             "teaching": study.teaching.kind,
             "threads": study.executor.threads,
@@ -156,9 +157,22 @@ def _arm(arm: StudyFile) -> dict[str, Any]:
         "pairs": list(arm.grid.pairs),
         "schemes": list(arm.grid.schemes),
         "seeds": list(arm.grid.seeds),
-        "recipe": asdict(arm.train.resolve()),
+        "recipe": _recipe(arm),
         "kd": arm.kd.fields(),
         "teaching": None if (teaching := arm.teaching.resolve()) is None else asdict(teaching),
+    }
+
+
+def _recipe(arm: StudyFile) -> dict[str, Any]:
+    """The recipe's fields; where students have values of their own, those by student."""
+    students = dict.fromkeys(pair.partition("/")[2] for pair in arm.over_arms("pairs"))
+    each = {student: asdict(recipe_of(arm, student)) for student in students}
+    first = next(iter(each.values()))
+    return {
+        key: value
+        if all(recipe[key] == value for recipe in each.values())
+        else {student: recipe[key] for student, recipe in each.items()}
+        for key, value in first.items()
     }
 
 

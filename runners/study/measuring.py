@@ -9,9 +9,12 @@ from typing import Any
 
 from kdstats import schemes
 from kdstats._version import __version__
+from kdstats.data import LabelledImages
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
-from kdstats.teacher.evaluate import evaluate_da
+from kdstats.teacher.device import pick_device
+from kdstats.teacher.evaluate import measure
+from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
 from kdstats.teacher.protocols import Status
 from runners.collect import probe_files
@@ -24,6 +27,7 @@ from runners.study_file import StudyFile
 def probe(
     study: StudyFile,
     paths: StudyPaths,
+    sets: tuple[LabelledImages, LabelledImages],
     teachers: dict[str, Network],
     specs: list[RunSpec],
     device: str,
@@ -32,8 +36,14 @@ def probe(
 ) -> None:
     """Measures T. stddev of every scheme, unless a fitting measurement is there already.
 
-    With ``students`` the schemes that need one, on the first seed's student of the first scheme; without, all
-    others.
+    Args:
+        study: Its file.
+        paths: Its files.
+        sets: Training images, those that the students see, and test images.
+        teachers: By name, on the CPU.
+        specs: All planned runs.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        students: The schemes that need a student, on the first seed's student of the first scheme; else all others.
     """
     for pair in study.over_arms("pairs"):
         name, _, student = pair.partition("/")
@@ -61,24 +71,20 @@ def probe(
             f"measuring {len(wanted)} scheme{'s' * (len(wanted) > 1)} with the teacher {name}"
             + (" and a student" if pupil else " alone")
         )
-        answer = evaluate_da(
+        where = pick_device(device)
+        images, test = (part.to(where) for part in sets)
+        answer = measure(
             wanted,
-            dataset=study.study.dataset,
-            data_path=study.study.data,
-            img_size=study.study.img_size,
-            classes=study.study.classes,
-            per_class=study.study.per_class,
-            teacher=network.source,
-            arch=network.arch,
-            student=pupil,
-            student_arch=student if pupil else None,
+            images,
+            test,
+            network if where.type == "cpu" else load_network(network.source, network.arch, images, where),
+            None if pupil is None else load_network(pupil, student, images, where, "student"),
             protocol=study.probe.protocol,
             tol=study.probe.tol,
             pools=study.probe.pools,
             batch_size=study.train.resolve().batch_size,
             draws=study.grid.draws,
             seed=study.probe.seed,
-            device="cpu" if device == "cpu" else "auto",
             progress=_tell(),
         )
         write_json_atomic(target, answer.to_dict())

@@ -11,7 +11,7 @@ from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
 from runners.cost import cost
 from runners.executors.base import Executor
-from runners.plan import make_runs
+from runners.plan import check_runs, make_runs
 from runners.study.teachers import planned_teachers, untrained
 from runners.study_file import StudyFile
 
@@ -20,6 +20,7 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
     """Prints what the study will take, from a few steps of each pair measured on this machine."""
     paths = StudyPaths(out)
     train_set = study.study.selection.train()
+    check_runs(study, train_set)
     with tempfile.TemporaryDirectory(prefix="kdstats-plan-") as scratch:
         missing = untrained(study, paths)
         teachers = planned_teachers(study, train_set, paths, Path(scratch))

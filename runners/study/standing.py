@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdstats.errors import MissingError
+from kdstats.records.lines import whole_lines
 from kdstats.records.writer import read_done, verify_done
 from runners.claim import running
 from runners.executors.attempt import failure_of
@@ -65,15 +66,11 @@ def standing(spec: RunSpec, study: Path) -> Standing:
 
 
 def _seconds(metrics: Path) -> list[float]:
-    """Seconds of each whole epoch; a line that is being written is passed over."""
+    """Seconds of each whole epoch."""
     found = []
-    try:
-        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines:
+    for row in whole_lines(metrics):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            found.append(float(json.loads(line)["seconds"]))
+            found.append(float(row["seconds"]))
     return found
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from kdstats.console import INTERRUPTED
 from kdstats.records.paths import StudyPaths
-from runners.plan import duration, make_runs
+from runners.plan import make_runs
+from runners.progress import duration
 from runners.run_spec import RunSpec
 from runners.study.standing import Standing, standing
 from runners.study.teachers import planned_teachers

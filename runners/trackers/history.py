@@ -11,6 +11,7 @@ from typing import Any
 
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.records import paths as layout
+from kdstats.records.distances import FILE, read_distances
 from kdstats.records.paths import RunPaths, StudyPaths
 from kdstats.records.writer import is_complete, read_done
 
@@ -161,11 +162,9 @@ def _metrics(path: Path, finished: bool) -> dict[int, dict[str, float]]:
 
 def _add_distances(root: Path, metrics: dict[int, dict[str, float]]) -> None:
     """Adds what was measured between networks, as ``distance/teacher-student/kl_mean``."""
-    path = root / "distances.jsonl"
+    path = root / FILE
     if not path.is_file():
         return
-    from runners.distance_log import read_distances  # loads torch
-
     for row in read_distances(path):
         pair = f"distance/{row['t']}-{row['s']}/"
         if row["epoch"] in metrics:  # not one that a stopped run will drop

@@ -115,7 +115,6 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
     Raises:
         UsageError: Settings that do not fit each other or the data.
     """
-    check(spec, len(train_set), ranks)
     device = train_set.device
     torch.manual_seed(spec.seed)
     student = models.build(spec.student, train_set.classes, train_set.img_size, train_set.channels).to(device)
@@ -125,24 +124,8 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
     moving = None if spec.teaching is None else spec.teaching.make(student, spec.scheme, steps)
     if moving is None and teacher is None:
         raise UsageError("the run has a fixed teacher (no teaching), and none was given")
-    space = schemes.PixelSpace(train_set.mean, train_set.std)
-    names = [spec.scheme, *(() if spec.teaching is None else spec.teaching.then)]
-    made = {schemes.record(n).name: schemes.get(n, draws=spec.draws, space=space) for n in names}
-    loss = StudentLoss(spec, train_set.classes).to(device)
-    rest = len(train_set) % spec.recipe.batch_size
-    for what, least in (
-        *((scheme.name, scheme.least) for scheme in made.values()),
-        (f"the objective {spec.objective}", loss.total.least),
-    ):
-        if 0 < rest < least:
-            raise UsageError(
-                f"the last batch would hold {rest} image; {what} needs {least}. Change batch_size"
-            )
-    if "recursive" in loss.total.needs and not all(scheme.history for scheme in made.values()):
-        raise UsageError(
-            f"the objective {spec.objective} compares views with earlier ones: it needs recursive_mix"
-        )
-    _check_distributed(loss, ranks, moving, any(scheme.history for scheme in made.values()))
+    made, loss = parts_of(spec, train_set, ranks)
+    loss.to(device)
     example = torch.zeros(2, train_set.channels, train_set.img_size, train_set.img_size, device=device)
     answering = moving.models[0] if moving is not None else (teacher.model if teacher is not None else None)
     loss.build(
@@ -159,8 +142,6 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
     if own:
         optimiser.add_param_group({"params": own})
     if teacher is not None and spec.fold_teacher and moving is None:
-        if "teacher" in loss.features:
-            raise UsageError(f"the objective {spec.objective} needs the teacher's maps; folding loses them")
         teacher = folded(teacher)
     source: Network | MovingTeachers | None = moving if moving is not None else teacher
     assert source is not None
@@ -175,6 +156,36 @@ def prepare(spec: RunSpec, train_set: LabelledImages, teacher: Network | None, r
         Asking(source, "teacher" in loss.features),
         moving,
     )
+
+
+def parts_of(spec: RunSpec, train_set: LabelledImages, ranks: Ranks) -> tuple[dict[str, Scheme], StudentLoss]:
+    """Schemes by name and the loss of a run, checked against each other and the data before anything is trained.
+
+    Raises:
+        UsageError: Settings that do not fit each other or the data.
+    """
+    check(spec, len(train_set), ranks)
+    space = schemes.PixelSpace(train_set.mean, train_set.std)
+    names = [spec.scheme, *(() if spec.teaching is None else spec.teaching.then)]
+    made = {schemes.record(n).name: schemes.get(n, draws=spec.draws, space=space) for n in names}
+    loss = StudentLoss(spec, train_set.classes)
+    rest = len(train_set) % spec.recipe.batch_size
+    for what, least in (
+        *((scheme.name, scheme.least) for scheme in made.values()),
+        (f"the objective {spec.objective}", loss.total.least),
+    ):
+        if 0 < rest < least:
+            raise UsageError(
+                f"the last batch would hold {rest} image; {what} needs {least}. Change batch_size"
+            )
+    if "recursive" in loss.total.needs and not all(scheme.history for scheme in made.values()):
+        raise UsageError(
+            f"the objective {spec.objective} compares views with earlier ones: it needs recursive_mix"
+        )
+    _check_distributed(spec, loss, ranks, any(scheme.history for scheme in made.values()))
+    if spec.fold_teacher and spec.teaching is None and "teacher" in loss.features:
+        raise UsageError(f"the objective {spec.objective} needs the teacher's maps; folding loses them")
+    return made, loss
 
 
 def identity(spec: RunSpec) -> str:
@@ -203,7 +214,7 @@ def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
         )
 
 
-def _check_distributed(loss: StudentLoss, ranks: Ranks, moving: MovingTeachers | None, history: bool) -> None:
+def _check_distributed(spec: RunSpec, loss: StudentLoss, ranks: Ranks, history: bool) -> None:
     if ranks.world == 1:
         return
     alone = [o.name for o in loss.objectives if not o.separable or "modules" in o.needs]
@@ -211,7 +222,7 @@ def _check_distributed(loss: StudentLoss, ranks: Ranks, moving: MovingTeachers |
         raise UsageError(
             f"the objective {alone[0]} compares the images of a batch or has modules of its own; it runs in one process"
         )
-    if moving is not None:
+    if spec.teaching is not None:
         raise UsageError("teachers that follow the student run in one process")
     if history and loss.targets.kind != "teacher":
         raise UsageError("a scheme with a history runs in one process unless the teacher relabels the views")

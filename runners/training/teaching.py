@@ -46,7 +46,9 @@ class Teaching:
         return MovingTeachers(student, self.schedule(scheme, steps_per_epoch), averaging)
 
 
-# One mean teacher for the whole run; the two temporary teachers of Na et al. (NeurIPS 2023).
+# One mean teacher for the whole run. The two temporary teachers of Na et al. (NeurIPS 2023) as in their released code:
+# even epochs belong to the first, i restarts with the epoch, parameters alone are averaged. There the schemes are CutMix
+# and ClassMix; the latter needs a label for every pixel, so classification names a second scheme of its own (``then``).
 TEACHINGS = {
     "fixed": None,
     "ema": Teaching(),

@@ -18,7 +18,7 @@ def rng():
 
 
 def _disturb(driver, out, victim, rng):
-    """Kills a worker, or the driver, a moment after something was trained."""
+    """Kills a worker, or the driver, a moment after something was trained; whether anything was left to kill."""
 
     def over():
         return driver.process.poll() is not None
@@ -28,17 +28,20 @@ def _disturb(driver, out, victim, rng):
     wait_for(lambda: list(out.rglob("state.pt")) or len(list(out.rglob("done.json"))) > before or over())
     time.sleep(rng.uniform(0, 0.5))
     if over():
-        return
+        return False
     if victim == "worker" and (family := driver.workers()):
         rng.choice(family).kill()
         time.sleep(rng.uniform(0.5, 2.0))
     driver.kill()
+    return True
 
 
 def test_killed_three_times_at_random_moments(file, tmp_path, calm, start, rng):
     out = tmp_path / "out put"
+    kills = 0
     for victim in ("worker", "driver", "worker"):
-        _disturb(start("run", file, "--out", out, "--workers", "2"), out, victim, rng)
+        kills += _disturb(start("run", file, "--out", out, "--workers", "2"), out, victim, rng)
+    assert kills >= 2, "the study was over before anything could be killed"
     final = call("run", file, "--out", out, "--workers", "2")
     assert final.returncode == 0, final.stderr
     same(out, calm)

@@ -1,6 +1,7 @@
 """Teachers averaged from the student: the rule, whose turn it is, BatchNorm, exact continuation."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch import nn
 from kdstats import models
 from kdstats.errors import UsageError
 from runners.checkpoint import load_state, save_state
-from runners.moving_teachers import Averaging, MovingTeachers, ShiftSchedule, dual_teacher, ema_teacher
+from runners.moving_teachers import Averaging, MovingTeachers, ShiftSchedule
 from runners.objectives.kd import KD
+from runners.training.teaching import TEACHINGS
 
 STEPS = 5
 
@@ -30,6 +32,17 @@ class Small(nn.Module):
 
     def forward(self, images):
         return self.body(images)
+
+
+def dual_teacher(student, steps, *, schemes):
+    """As ``--teaching dual --then`` makes them."""
+    first, *then = schemes
+    return replace(TEACHINGS["dual"], then=tuple(then)).make(student, first, steps)
+
+
+def ema_teacher(student, steps, *, scheme="identity", **changes):
+    """As ``--teaching ema`` makes it."""
+    return replace(TEACHINGS["ema"], **changes).make(student, scheme, steps)
 
 
 def _student(seed=0):

@@ -105,12 +105,18 @@ def test_the_light_students_have_their_own_rate():
     ("name", "digest"),
     [
         ("crd240", "1d8281b8b0693bb9"),
+        ("crd240-light", "baf2851e543df3fa"),
+        ("crd960", "f0682bb5d714c5fe"),
+        ("crd960-light", "07926a7126ef8f98"),
+        ("rm-cifar", "4e2eb972bf75afff"),
+        ("imagenet100", "4ac19671cddf95d9"),
         ("cifar-short", "973ee90c7c0a0b61"),
+        ("cifar-gpu-hour", "ed4d4190c50dd078"),
         ("digits", "408e77a14699d1fe"),
     ],
 )
 def test_the_digests_of_runs_on_disk_stay(name, digest):
-    """Recorded before other recipes came: a changed default, or a new field, would orphan every finished run."""
+    """A changed default, a new field or another word in a source would orphan every finished run."""
     text = json.dumps(asdict(recipes.get(name)), sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 

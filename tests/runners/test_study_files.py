@@ -223,3 +223,48 @@ def test_two_variants_that_are_one_run_are_refused(tmp_path):
     study = read_study(_file(tmp_path, GOOD + text))
     with pytest.raises(UsageError, match="variants 'a' and 'b' both make the run"):
         make_runs(study, data.load("digits", "test"), _teachers(study))
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"kd": {"objective": "at"}}, "would not be learned from"),
+        (
+            {"kd": {"originals": "replaced"}, "train": {"recipe": "digits", "passes": "joint"}},
+            "leave passes at 'two'",
+        ),
+        ({"log": {"every": 99}}, "leaves no records"),
+        (
+            {"kd": {"objective": "region_consistency", "originals": "replaced", "gamma": 1.0, "alpha": 0.0}},
+            "needs recursive_mix",
+        ),
+        (
+            {
+                "train": {"recipe": "digits", "fold_teacher": True},
+                "kd": {"objective": "fitnet", "alpha_views": 0.9},
+            },
+            "folding loses them",
+        ),
+        (
+            {"variant": [{"name": "bad", "kd": {"objective": "at"}}, {"name": "good"}]},
+            r"\[bad\].*not be learned",
+        ),
+    ],
+)
+def test_what_every_run_would_refuse_is_refused_before_a_teacher_is_trained(sections, said):
+    from kdstats import data
+    from runners.plan import check_runs
+    from runners.study_file import StudyFile
+
+    study = StudyFile.model_validate(
+        {"study": {"name": "s"}, "grid": {"pairs": ["resnet8/resnet8"], "schemes": ["flip"]}} | sections
+    )
+    with pytest.raises(UsageError, match=said):
+        check_runs(study, data.load("digits", "train"))
+
+
+def test_seeds_below_zero_are_refused(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('[study]\nname = "s"\n[grid]\npairs = ["resnet8/lenet8"]\nseeds = [0, -1]\n')
+    with pytest.raises(UsageError, match=r"grid.seeds.1"):
+        read_study(path)

@@ -95,11 +95,16 @@ def test_a_signal_ends_with_its_code_and_a_state(undisturbed, tmp_path, number, 
 def test_a_second_program_at_the_same_run_is_refused(undisturbed, tmp_path):
     first = start(tmp_path)
     until_some_step(tmp_path, "")
-    second = start(tmp_path)
-    _, stderr = second.communicate(timeout=120)
-    ended = first.poll()
+    first.send_signal(signal.SIGSTOP)  # alive, and certainly not done before the second one looks
+    try:
+        second = start(tmp_path)
+        _, stderr = second.communicate(timeout=300)
+    finally:
+        first.send_signal(signal.SIGCONT)
     first.communicate(timeout=300)
-    assert ended is not None or (second.returncode == 2 and "is being trained by process" in stderr)
+    assert second.returncode == 2
+    assert "is being trained by process" in stderr
+    assert first.returncode == 0
     same_run(undisturbed, finished(tmp_path))
 
 

@@ -1,0 +1,33 @@
+"""Files of one JSON object a line that a process may have been killed while it wrote: only ended lines count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file up to the first line that is torn or damaged; empty where there is no file."""
+    found = []
+    for line in _ended(path):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict):
+            break
+        found.append(row)
+    return found
+
+
+def whole_epochs(metrics: Path) -> int:
+    """Whole epochs of a run so far: the ended lines of its ``metrics.jsonl``."""
+    return len(_ended(metrics))
+
+
+def _ended(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return []
