@@ -50,7 +50,7 @@ class SeedsNeeded:
             the study's seeds show; ``comparisons, sd, sd_low, sd_high`` (of a difference of two runs), ``df``.
         correlations: A row per pair with a correlation: ``pair, r, r_low, r_high, schemes, power`` (of that r with these
             schemes), ``needed`` schemes, ``needed_if_small`` for the end of the interval nearer 0, ``pairs_needed`` with
-            these schemes and ``tau``, ``reliability`` of the test loss.
+            these schemes and ``spread_between_pairs`` (sd of Fisher's z), ``reliability`` of the test loss.
         plans: Pair → plans of seeds, for the figure.
         refused: What cannot be planned → why.
         findings: In words.
@@ -176,7 +176,10 @@ def _correlations(study: Study, refused: dict[str, str]) -> pd.DataFrame:
             | {"power": correlation_power(r=reading.r, schemes=reading.n, pairs=1).power}
             | {"needed": _needed(r=reading.r, pairs=1, what="schemes")}
             | {"needed_if_small": _needed(r=near, pairs=1, what="schemes") if near > 0 else math.inf}
-            | {"pairs_needed": _needed(r=reading.r, schemes=reading.n, tau=tau, what="pairs"), "tau": tau}
+            | {
+                "pairs_needed": _needed(r=reading.r, schemes=reading.n, tau=tau, what="pairs"),
+                "spread_between_pairs": tau,
+            }
             | {"reliability": _reliability(here), "kind": reading.kind}
         )
     return pd.DataFrame(rows)
@@ -242,8 +245,9 @@ def _of_correlations(table: pd.DataFrame) -> Iterator[str]:
         if row["kind"] == ONE_SCHEME:
             text += "; but this r rests on one scheme"
         yield (
-            f"{text}; as a mean over pairs that differ as the published ones do (τ {row['tau']:g}) it takes "
-            f"{_whole(row['pairs_needed'])} pairs of {int(row['schemes'])} schemes."
+            f"{text}; as a mean over pairs that differ as the published ones do (standard deviation of z "
+            f"{row['spread_between_pairs']:g}) it takes {_whole(row['pairs_needed'])} pairs of "
+            f"{int(row['schemes'])} schemes."
         )
 
 

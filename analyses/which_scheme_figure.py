@@ -61,6 +61,7 @@ def draw_choices(pair: str, choices: pd.DataFrame, p_best: pd.DataFrame) -> tupl
             )
             ax.set_ylim(len(compared) - 0.4, -0.6)
             ax.set_xlabel(label)
+            ax.locator_params(axis="x", nbins=4)
         accuracy.set_yticklabels([])
         for y, row in enumerate(here):
             best.barh(y, 0 if math.isnan(row["p_best"]) else row["p_best"], color=looks[row["scheme"]].color)

@@ -34,7 +34,7 @@ HEADS = {
     "logit_sd": "sd of logits",
     "loss_gap": "test loss, last − best (nats)",
     "mean_covariance": "mean covariance (nats²)",
-    "p_best": "P(lowest)",
+    "p_best": "P(best)",
     "p_equal": "p (all equal)",
     "p_holm": "p (Holm)",
     "r": "r",
