@@ -10,8 +10,9 @@ from torch import nn
 
 from kdstats import models
 from kdstats.errors import CheckError, MissingError, UsageError
+from kdstats.records.distances import FILE, read_distances
 from kdstats.teacher.network import state_sha256
-from runners.distance_log import FILE, DistanceLog, read_distances
+from runners.distance_log import DistanceLog
 from runners.distances import DEFINITION, answer_distances, linear_cka, parameter_distance
 
 IMAGES = torch.randn(70, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -12,10 +12,10 @@ import pytest
 
 from kdstats.console import run_program
 from kdstats.errors import CheckError, MissingError, UsageError
+from kdstats.records.distances import SCHEMA as DISTANCES
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import write_done
 from runners import trackers
-from runners.distance_log import SCHEMA as DISTANCES
 from runners.export import main
 from runners.trackers import history
 from runners.trackers.to_mlflow import uri_of
