@@ -142,7 +142,7 @@ class Claim:
     def _contents(self) -> dict[Path, bytes]:
         found = {}
         for path in sorted(self.folder.glob(f"{_PREFIX}*")):
-            if path != self.path:
+            if path != self.path and path.is_file():  # a pipe of that name would never answer
                 with contextlib.suppress(FileNotFoundError):
                     found[path] = path.read_bytes()
         return found
@@ -179,7 +179,7 @@ def running(folder: Path) -> bool:
     """Whether ``folder`` holds a claim that is not known to be dead; a look, without waiting for signs of life."""
     for path in folder.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if not _dead(path.read_bytes()):
+            if path.is_file() and not _dead(path.read_bytes()):
                 return True
     return False
 
@@ -230,7 +230,8 @@ def _read(content: bytes) -> dict[str, Any]:
 
 def _owner(content: bytes) -> Owner:
     said = _read(content)
-    return Owner(str(said.get("host", "?")), int(said.get("pid", 0)), str(said.get("since", "?")))
+    pid = said.get("pid")
+    return Owner(str(said.get("host", "?")), pid if isinstance(pid, int) else 0, str(said.get("since", "?")))
 
 
 def _dead(content: bytes) -> bool | None:

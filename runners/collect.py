@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance, wang2022_v3
+from kdstats.provenance import sha256_file
 from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.part import write_table
 from kdstats.records.paths import RunPaths, StudyPaths
@@ -153,6 +154,27 @@ def measurements(paths: StudyPaths, teacher: str, student: str) -> dict[str, tup
     return found
 
 
+def _changed(run: RunPaths) -> bool:
+    """Whether a part is surely not what ``done.json`` says. What cannot be read now may be whole: nothing is decided.
+
+    Raises:
+        MissingError: A part cannot be read.
+    """
+    for name, said in read_done(run)["parts"].items():
+        path = run.root / name
+        try:
+            if path.stat().st_size != said["bytes"] or sha256_file(path) != said["sha256"]:
+                return True
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise MissingError(
+                f"cannot read {path}: {error.strerror or error}. The run keeps its mark as complete; mend that and run "
+                "the same command again"
+            ) from None
+    return False
+
+
 def probe_files(paths: StudyPaths, teacher: str, student: str) -> tuple[Any, Any]:
     """The file measured with the teacher alone, and the one for schemes that need a student."""
     folder = paths.t_stddev_json(teacher, "identity").parent
@@ -190,7 +212,8 @@ def collect(
             variant = (variants or {}).get(spec.digest, "")
             rows.append(run_row(spec, run, variant) | _excluded(spec, rules, variant))
         except (MissingError, CheckError) as error:
-            run.done.unlink()
+            if _changed(run):
+                run.done.unlink()
             damaged.append((spec, str(error)))
     if not rows:
         raise UsageError(

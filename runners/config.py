@@ -23,7 +23,7 @@ Positive = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """A table of the file: fixed once read, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StudySection(Section):
@@ -47,7 +47,8 @@ class StudySection(Section):
         """``20`` and ``["cat", "dog"]`` are as good as ``"20"`` and ``"cat,dog"``."""
         if isinstance(classes, int) and not isinstance(classes, bool):
             return str(classes)
-        return ",".join(map(str, classes)) if isinstance(classes, list) and classes else classes
+        flat = isinstance(classes, list) and classes and all(isinstance(one, str | int) for one in classes)
+        return ",".join(map(str, classes)) if isinstance(classes, list) and flat else classes
 
     @property
     def selection(self) -> Selection:
@@ -327,7 +328,9 @@ def _pair_name(pair: str) -> str:
 
 def distinct(kind: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """``values``; ``UsageError`` where one is named twice."""
-    twice = [v for v in values if values.count(v) > 1]
-    if twice:
-        raise UsageError(f"{kind} {twice[0]!r} is named twice")
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise UsageError(f"{kind} {value!r} is named twice")
+        seen.add(value)
     return values

@@ -21,7 +21,7 @@ from kdstats import models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
 from kdstats.data import Selection, Splits
-from kdstats.errors import UsageError
+from kdstats.errors import MissingError, UsageError
 from kdstats.records.lines import whole_epochs
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, read_done, verify_done
@@ -68,13 +68,25 @@ def run_spec(
     ``more`` goes to :func:`runners.loop.train_student`.
     """
     if is_complete(paths):
-        outcome: dict[str, Any] = read_done(paths)["extra"]["outcome"]
+        try:
+            outcome: dict[str, Any] = read_done(paths)["extra"]["outcome"]
+        except (KeyError, TypeError):
+            raise MissingError(f"{paths.done} tells no outcome; remove it to train the run again") from None
         return outcome
     images = _images(spec.selection, device)
+    _check_same("the training images", spec.dataset_sha256, images.train.digest)
     teacher = None
     if spec.teaching is None:
         teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
+        _check_same(f"the teacher {spec.teacher_weights}", spec.teacher_sha256, teacher.sha256)
     return train_student(spec, paths, images.train, images.test, teacher, on_epoch, images.validation, **more)
+
+
+def _check_same(what: str, planned: str, found: str) -> None:
+    if planned != found:
+        raise MissingError(
+            f"{what} are not those that the run was planned with: sha256 {found[:12]}, not {planned[:12]}"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -200,8 +200,14 @@ def verify_done(paths: RunPaths, *, quick: bool = False) -> list[str]:
     """
     try:
         listed: dict[str, Any] = read_done(paths)["parts"]
+        if not all(
+            isinstance(said, dict) and {"bytes", "sha256", "rows"} <= set(said) for said in listed.values()
+        ):
+            return [f"{paths.done} lists parts without their sizes: it was not written by kdstats"]
     except MissingError as error:
         return [str(error)]
+    except (KeyError, TypeError, AttributeError):
+        return [f"{paths.done} lists no parts: it was not written by kdstats"]
     problems = []
     for name, said in listed.items():
         path = paths.root / name

@@ -6,9 +6,6 @@ brings home what has ended, and on the way the metrics, by which it counts epoch
 
 from __future__ import annotations
 
-import atexit
-import functools
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable
@@ -16,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdstats.records.lines import whole_epochs
+from kdstats.records.writer import is_complete
 from kdstats.teacher.sources import is_file_source
-from runners.executors.attempt import carry_out
+from runners.executors.attempt import carry_out, note_failure
 from runners.executors.base import Ending, StopSign
 from runners.executors.store import Store
 from runners.run_spec import RunSpec
@@ -54,9 +52,15 @@ class Away:
             self.store.pull(name, Path(folder), only=metrics)
             return whole_epochs(Path(folder) / metrics)
 
-    def fetch(self, spec: RunSpec) -> None:
-        """Brings home what there is of a run."""
-        self.store.pull(_name(spec), spec.paths(self.study).root)
+    def fetch(self, spec: RunSpec, ending: Ending) -> Ending:
+        """Brings home what there is of a run that ended so; done is what is complete at home."""
+        home = spec.paths(self.study)
+        self.store.pull(_name(spec), home.root)
+        if ending.kind == "done" and not is_complete(home):
+            line = f"the run is done, and {self.store.url} does not hold all of it"
+            note_failure(spec, home, line)
+            return Ending("failed", line, again=True)
+        return ending
 
     def look(self, specs: Iterable[RunSpec]) -> None:
         """Brings home the metrics of runs under way, now and then."""
@@ -76,11 +80,12 @@ def carry_out_away(spec: RunSpec, url: str, device: str, token: str) -> Ending:
 
     ``spec`` comes from :meth:`Away.ship`.
     """
-    store, scratch, name = Store(url), _scratch(), _name(spec)
-    paths = spec.paths(scratch)
-    store.pull(name, paths.root)
-    own = replace(spec, teacher_weights=_own_weights(spec.teacher_weights, store, scratch))
-    try:
+    store, name = Store(url), _name(spec)
+    with tempfile.TemporaryDirectory(prefix="kdstats-") as folder:
+        scratch = Path(folder)
+        paths = spec.paths(scratch)
+        store.pull(name, paths.root)
+        own = replace(spec, teacher_weights=_own_weights(spec.teacher_weights, store, scratch))
         ending = carry_out(
             own,
             scratch,
@@ -91,16 +96,6 @@ def carry_out_away(spec: RunSpec, url: str, device: str, token: str) -> Ending:
         )
         store.push(paths.root, name)
         return ending
-    finally:
-        shutil.rmtree(paths.root, ignore_errors=True)
-
-
-@functools.cache
-def _scratch() -> Path:
-    """One folder per worker process, which goes with it."""
-    folder = Path(tempfile.mkdtemp(prefix="kdstats-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _name(spec: RunSpec) -> str:

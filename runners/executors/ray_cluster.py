@@ -36,6 +36,10 @@ class RayExecutor:
         self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         self.device = "cuda" if settings.gpus and device != "cpu" else "cpu"
         if settings.store is not None:
+            if settings.store.startswith("memory:"):
+                raise UsageError(
+                    "memory:// is one process's own; Ray's workers need a store that all of them reach"
+                )
             Store(settings.store)  # says now what would fail later
 
     def describe(self) -> str:
@@ -96,9 +100,10 @@ class RayExecutor:
             ended, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
             for reference in ended:
                 spec = flying.pop(reference)
+                ending = _ending(reference, spec, errand)
                 if away is not None:
-                    away.fetch(spec)
-                if errand.settle(spec, _ending(reference, spec, errand), attempts):
+                    ending = away.fetch(spec, ending)
+                if errand.settle(spec, ending, attempts):
                     queue.insert(0, spec)
             if away is not None:
                 away.look(flying.values())
@@ -109,7 +114,9 @@ def _ending(reference: Any, spec: RunSpec, errand: Errand) -> Ending:
     try:
         ending: Ending = ray.get(reference)
     except ray.exceptions.RayError as error:
-        line = f"Ray gave up after its own retries: {' '.join(str(error).split())[:300]}"
+        # A remote traceback ends with what went wrong.
+        last = [text for text in str(error).splitlines() if text.strip()][-1:] or ["?"]
+        line = f"Ray gave up after its own retries: {type(error).__name__}: {' '.join(last[0].split())[:300]}"
         note_failure(spec, spec.paths(errand.study), line)
         return Ending("failed", line, again=True)
     return ending

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from kdstats.errors import UsageError
 from kdstats.provenance import sha256_file
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.teacher.sources import is_file_source
@@ -30,17 +31,26 @@ def ship_code(study: Path) -> Path:
         for path in sorted((_ROOT / package).rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(_ROOT)}\0{sha256_file(path)}\n".encode())
+    wanted = {path.relative_to(_ROOT).as_posix(): sha256_file(path) for path in files}
+    digest = hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in wanted.items()).encode())
     target = study.resolve() / ".code" / digest.hexdigest()[:12]
-    whole = target / ".whole"
-    if not whole.exists():
-        for path in files:
-            copy = target / path.relative_to(_ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        write_bytes_atomic(whole, b"")
+    if ":" in str(target):
+        raise UsageError(
+            f"{study} has a colon in its path, which parts the entries of PYTHONPATH; choose another --out"
+        )
+    # The folder may be another's, or damaged: what lies there is believed only if it is the code, and nothing but it.
+    for cache in target.rglob("__pycache__"):
+        shutil.rmtree(cache, ignore_errors=True)
+    there = {
+        path.relative_to(target).as_posix(): path for path in sorted(target.rglob("*")) if not path.is_dir()
+    }
+    for name in there.keys() - wanted.keys():
+        there[name].unlink()
+    for name, sha in wanted.items():
+        copy = there.get(name)
+        if copy is None or copy.is_symlink() or sha256_file(copy) != sha:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomic(target / name, (_ROOT / name).read_bytes())
     return target
 
 

@@ -86,6 +86,10 @@ class SlurmExecutor:
         Raises:
             UsageError: submitit does not know a parameter under ``[executor.slurm]``.
         """
+        if "%" in str(errand.study.resolve()):
+            raise UsageError(
+                f"{errand.study} has a percent sign in its path, which submitit replaces; choose another --out"
+            )
         os.environ.update(environment(ship_code(errand.study)))
         executor = self._executor(errand.study)
         # On this machine submitit starts what it is given at once; under Slurm the array holds the rest back.

@@ -11,7 +11,9 @@ import contextlib
 import hashlib
 import json
 import re
-from pathlib import Path, PurePosixPath
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -23,7 +25,13 @@ from kdstats.records.atomic import write_bytes_atomic
 from runners.executors.base import Passing
 
 _LIST = re.compile(r"snapshot-([0-9]{9})\.json")
+# Files of a run, at most one folder deep, none of them hidden.
+_FILE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.=-]{0,99}/)?[A-Za-z0-9_][A-Za-z0-9_.=-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# What a run removes itself as it goes on; other files in its folder may be a person's.
+_OF_A_STATE = frozenset({"state.pt", "held", "pools", "samples", "done.json", "failed.json"})
+_MOST_LISTS = 10**8
+_PAUSES = (0.5, 2.0)  # seconds before an answer is asked for again
 _KEPT = 2  # lists: should the newest turn out to be torn, the one before it is whole
 
 
@@ -41,6 +49,10 @@ class Store:
                 f"a store is a URL such as s3://bucket/study, not {url!r}; machines that share a folder need none"
             )
         self.url = url
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise UsageError(
+                "a store's URL is written into the study's card: leave credentials to the environment"
+            )
         try:
             fs, root = url_to_fs(url)
         except (ValueError, ImportError) as error:
@@ -53,20 +65,19 @@ class Store:
     def read(self, name: str) -> bytes | None:
         """The bytes under ``name``; None where there are none."""
         try:
-            content: bytes = self._fs.cat_file(self._at(name))
+            content: bytes = self._patiently(lambda: self._fs.cat_file(self._at(name)))
         except FileNotFoundError:
             return None
-        except Exception as error:
-            raise self._silent(error) from error
         return content
 
     def write(self, name: str, content: bytes) -> None:
         """Puts ``content`` under ``name``."""
-        try:
+
+        def put() -> None:
             self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(self._at(name), content)
-        except Exception as error:
-            raise self._silent(error) from error
+
+        self._patiently(put)
 
     def push(self, folder: Path, name: str) -> None:
         """Makes ``name`` a snapshot of ``folder``; hidden files (claims, temporary ones) stay behind."""
@@ -74,9 +85,10 @@ class Store:
         listed = {relative: self._digest(path) for relative, path in files.items()}
         before = self._lists(name)
         newest = self._listed(name, before[-1]) if before else None
-        if newest == listed:
+        if newest == listed and set(listed.values()) <= set(self._names(f"{name}/objects")):
             return
-        there = set(newest.values()) if newest else set()
+        # A list may name what a bucket's rules, or a torn write, took away; names in the folder are what is there.
+        there = set(self._names(f"{name}/objects")) & (set(newest.values()) if newest else set())
         for relative, digest in listed.items():
             if digest not in there:
                 self.write(f"{name}/objects/{digest}", files[relative].read_bytes())
@@ -99,7 +111,8 @@ class Store:
                 self._fetch(name, folder, wanted)
                 if only is None:
                     for relative in set(_files(folder)) - set(listed):
-                        (folder / relative).unlink()
+                        if relative.partition("/")[0] in _OF_A_STATE:
+                            (folder / relative).unlink()
                 return True
         return False
 
@@ -111,46 +124,51 @@ class Store:
                 continue
             content = self.read(f"{name}/objects/{listed[relative]}")
             if content is None or hashlib.sha256(content).hexdigest() != listed[relative]:
+                with contextlib.suppress(Exception):  # gone, the next push brings it again
+                    self._fs.rm_file(self._at(f"{name}/objects/{listed[relative]}"))
                 raise _Torn
             target.parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomic(target, content)
 
     def _lists(self, name: str) -> list[int]:
         found = [_LIST.fullmatch(entry) for entry in self._names(name)]
-        return sorted(int(match[1]) for match in found if match)
+        # A number that no run reaches was not written by one, and would hide all that come after it.
+        return sorted(n for match in found if match and (n := int(match[1])) < _MOST_LISTS)
 
     def _names(self, name: str) -> list[str]:
-        try:
+        def look() -> list[str]:
             self._fs.invalidate_cache()
-            return [
-                str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._at(name), detail=False)
-            ]
+            found = self._fs.ls(self._at(name), detail=False)
+            return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+
+        try:
+            names: list[str] = self._patiently(look)
         except FileNotFoundError:
             return []
-        except Exception as error:
-            raise self._silent(error) from error
+        return names
 
     def _listed(self, name: str, number: int) -> dict[str, str] | None:
         """File → sha256 of a list; None where it is torn, foreign or names files outside its folder."""
         try:
             listed: Any = json.loads(self.read(f"{name}/snapshot-{number:09d}.json") or b"")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        if not isinstance(listed, dict):
+        if not isinstance(listed, dict) or not listed:
             return None
-        for relative, digest in listed.items():
-            path = PurePosixPath(relative)
-            if path.is_absolute() or ".." in path.parts or not _SHA256.fullmatch(str(digest)):
-                return None
-        return listed
+        good = all(_FILE.fullmatch(file) and _SHA256.fullmatch(str(sha)) for file, sha in listed.items())
+        return listed if good else None
 
     def _tidy(self, name: str, numbers: list[int]) -> None:
-        kept = [self._listed(name, number) or {} for number in numbers[-_KEPT:]]
+        """Removes old lists and what only they name; objects that no list names may be another worker's, on the way."""
+        kept, old = (
+            [self._listed(name, n) or {} for n in part] for part in (numbers[-_KEPT:], numbers[:-_KEPT])
+        )
         wanted = {digest for listed in kept for digest in listed.values()}
-        old = [f"snapshot-{number:09d}.json" for number in numbers[:-_KEPT]]
-        old += [f"objects/{digest}" for digest in self._names(f"{name}/objects") if digest not in wanted]
-        for entry in old:
-            with contextlib.suppress(FileNotFoundError):
+        gone = {digest for listed in old for digest in listed.values()} - wanted
+        entries = [f"objects/{digest}" for digest in sorted(gone)]
+        entries += [f"snapshot-{number:09d}.json" for number in numbers[:-_KEPT]]
+        for entry in entries:
+            with contextlib.suppress(Exception):  # a store that keeps more than it must harms nobody
                 self._fs.rm_file(self._at(f"{name}/{entry}"))
 
     def _digest(self, path: Path) -> str:
@@ -164,11 +182,21 @@ class Store:
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _silent(self, error: Exception) -> Passing:
-        said = f"{type(error).__name__}: {error}"
-        return Passing(
-            f"the store {self.url} did not answer: {said}. What it holds is kept; the same command goes on"
-        )
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """Asks again after a moment's silence; what is not there is no silence."""
+        for pause in (*_PAUSES, None):
+            try:
+                return ask()
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                if pause is None:
+                    said = f"{type(error).__name__}: {error}"
+                    raise Passing(
+                        f"the store {self.url} did not answer: {said}. What it holds is kept; the same command goes on"
+                    ) from error
+                time.sleep(pause)
+        raise AssertionError
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -34,9 +34,15 @@ def owned(out: Path) -> Iterator[None]:
     """The folder of a study, made if need be, with this process as its only driver.
 
     Raises:
-        UsageError: Another driver is at work there.
+        UsageError: Another driver is at work there, or its name cannot be written down.
         KdstatsError: The folder cannot be made or written to.
     """
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of the folder {str(out)!r} is not UTF-8, so no table or log can name it"
+        ) from None
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

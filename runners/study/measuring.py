@@ -142,7 +142,9 @@ def _question(target: Path) -> Path:
 
 
 def _answered(target: Path, asked: dict[str, Any]) -> bool:
+    """Whether a measurement is there, whole, and was asked the same."""
     try:
+        json.loads(target.read_text(encoding="utf-8"))["results"]
         return bool(json.loads(_question(target).read_text(encoding="utf-8")) == asked)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False

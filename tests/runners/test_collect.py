@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kdstats.errors import MissingError
 from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
@@ -46,7 +47,7 @@ def test_the_matrix_holds_full_steps_of_the_last_quarter(recorded):
     assert u == pytest.approx(np.array(rows), rel=1e-5)
 
 
-def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_path):
+def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_path, monkeypatch):
     import torch
 
     from kdstats import data
@@ -71,6 +72,16 @@ def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_pa
         train_student(spec, spec.paths(tmp_path), train, test, teacher)
     assert collect(StudyPaths(tmp_path), specs) == []
     part = specs[1].paths(tmp_path).sample_part(2)
+    with monkeypatch.context() as moment:  # a disk that does not answer for a moment is no damage
+
+        def failing(*args, **kwargs):
+            raise OSError(5, "Input/output error")
+
+        moment.setattr("pyarrow.parquet.ParquetFile", failing)
+        moment.setattr("runners.collect.sha256_file", failing)
+        with pytest.raises(MissingError, match="keeps its mark as complete"):
+            collect(StudyPaths(tmp_path), specs)
+    assert all(is_complete(spec.paths(tmp_path)) for spec in specs)
     content = bytearray(part.read_bytes())
     content[-3] ^= 255  # the end of a Parquet file's magic word, at the same size
     part.write_bytes(content)

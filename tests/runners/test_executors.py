@@ -233,3 +233,27 @@ def test_gpus_are_taken_in_turn(monkeypatch):
     assert attempt.pick("cpu", 0) == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert attempt.pick("auto", 1) == "cpu"
+
+
+def test_code_that_lies_in_the_folder_is_not_believed(tmp_path):
+    code = shipping.ship_code(tmp_path)
+    altered, added = code / "runners" / "plan.py", code / "sitecustomize.py"
+    original = altered.read_bytes()
+    altered.write_bytes(b"raise SystemExit('mine')")
+    added.write_text("raise SystemExit('mine')")
+    outside = tmp_path / "outside.py"
+    outside.write_bytes((code / "runners" / "claim.py").read_bytes())
+    (code / "runners" / "claim.py").unlink()
+    (code / "runners" / "claim.py").symlink_to(outside)
+    (code / "runners" / "__pycache__").mkdir(exist_ok=True)
+    (code / "runners" / "__pycache__" / "plan.cpython-311.pyc").write_bytes(b"code")
+    assert shipping.ship_code(tmp_path) == code
+    assert altered.read_bytes() == original
+    assert not added.exists()
+    assert not (code / "runners" / "claim.py").is_symlink()
+    assert not (code / "runners" / "__pycache__").exists()
+
+
+def test_a_colon_in_the_folder_is_refused_where_the_code_is_found_by_path(tmp_path):
+    with pytest.raises(UsageError, match="colon"):
+        shipping.ship_code(tmp_path / "a:b")

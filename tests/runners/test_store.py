@@ -12,9 +12,8 @@ from kdstats.errors import UsageError
 from kdstats.records.writer import is_complete, verify_done
 from kdstats.teacher.load import shipped_path
 from runners import recipes
-from runners.executors import away
 from runners.executors.away import Away, carry_out_away
-from runners.executors.base import Passing, StopSign
+from runners.executors.base import Ending, Passing, StopSign
 from runners.executors.store import Store
 from runners.run_spec import RunSpec
 
@@ -111,30 +110,91 @@ def test_a_damaged_object_is_not_believed(folder, tmp_path):
     victim.write_bytes(b"stat3")
     assert not store.pull("runs/a", tmp_path / "home")
     assert not (tmp_path / "home" / "state.pt").exists()
+    Store(store.url).push(folder, "runs/a")  # heals: what is not whole is brought again
+    assert store.pull("runs/a", tmp_path / "home")
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/../../evil", ""])
+def test_what_a_rule_of_the_bucket_took_away_is_brought_again(folder, tmp_path):
+    store = Store(f"file://{tmp_path}/store")
+    store.push(folder, "runs/a")
+    next((tmp_path / "store/runs/a/objects").iterdir()).unlink()
+    store.push(folder, "runs/a")
+    assert store.pull("runs/a", tmp_path / "home")
+
+
+def test_a_person_s_notes_stay(folder, tmp_path):
+    store, home = Store(f"file://{tmp_path}/store"), tmp_path / "home"
+    store.push(folder, "runs/a")
+    home.mkdir()
+    (home / "my notes.txt").write_text("mine")
+    assert store.pull("runs/a", home)
+    assert (home / "my notes.txt").exists()
+
+
+def test_another_worker_s_objects_are_left_alone(folder, tmp_path):
+    store = Store(f"file://{tmp_path}/store")
+    store.push(folder, "runs/a")
+    other = "f" * 64
+    store.write(f"runs/a/objects/{other}", b"on the way")
+    for epoch in range(4):
+        (folder / "state.pt").write_bytes(b"state %d" % epoch)
+        store.push(folder, "runs/a")
+    assert store.read(f"runs/a/objects/{other}") == b"on the way"
+
+
+def test_done_is_what_is_complete_at_home(spec, tmp_path):
+    driver = Away(f"file://{tmp_path}/store", tmp_path / "home")
+    ending = driver.fetch(spec, Ending("done"))
+    assert ending.kind == "failed"
+    assert ending.again
+    assert "does not hold all of it" in ending.error
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../evil",
+        "/etc/evil",
+        "a/../../evil",
+        "",
+        ".claim-evil",
+        "nul\0evil",
+        "evil" * 90,
+        "\ud800evil",
+        "a/b/evil",
+    ],
+)
 def test_a_hostile_list_writes_nothing(tmp_path, name):
     store = Store(f"file://{tmp_path}/store")
     store.write("runs/a/objects/" + "0" * 64, b"x")
     store.write("runs/a/snapshot-000000001.json", json.dumps({name: "0" * 64}).encode())
+    store.write("runs/a/snapshot-000000002.json", b"[" * 100_000)
+    store.write("runs/a/snapshot-000000003.json", b"{}")
+    store.write("runs/a/snapshot-999999999.json", b"{}")
     assert not store.pull("runs/a", tmp_path / "deep" / "home")
     assert not list(tmp_path.rglob("evil*"))
 
 
-@pytest.mark.parametrize("url", ["/a/folder", "nonsense://x/y"])
+@pytest.mark.parametrize("url", ["/a/folder", "nonsense://x/y", "ftp://me:secret@host/x"])
 def test_what_is_no_store_is_refused(url):
-    with pytest.raises(UsageError, match=r"a URL such as|cannot be opened"):
+    with pytest.raises(UsageError, match=r"a URL such as|cannot be opened|leave credentials"):
         Store(url)
 
 
-def test_a_silent_store_is_named_and_worth_another_attempt(monkeypatch):
+def test_a_silent_store_is_asked_again_then_named(monkeypatch):
+    monkeypatch.setattr("runners.executors.store._PAUSES", (0, 0))
     store = Store("memory://bucket/x")
+    asked = []
 
     def silent(path):
+        asked.append(path)
+        if len(asked) == 3:
+            return b"back again"
         raise ConnectionResetError("gone")
 
     monkeypatch.setattr(store._fs, "cat_file", silent)
+    assert store.read("stop") == b"back again"
+    asked = [0] * 3
     with pytest.raises(Passing, match="memory://bucket/x did not answer: ConnectionResetError"):
         store.read("stop")
 
@@ -162,7 +222,7 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(url, spec, tmp_path, mo
 
     def machine(name):
         (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.setattr(away, "_scratch", lambda: tmp_path / name)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
 
     machine("one")
     pushes = 0
@@ -177,13 +237,13 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(url, spec, tmp_path, mo
 
     monkeypatch.setattr(Store, "push", stopping)
     assert carry_out_away(shipped, url, "cpu", "token").kind == "stopped"
-    driver.fetch(spec)
+    assert driver.fetch(spec, Ending("stopped")).kind == "stopped"
     assert len(spec.paths(tmp_path / "home").metrics.read_text().splitlines()) == 1
-    assert not list((tmp_path / "one").rglob("metrics.jsonl"))
+    assert not list((tmp_path / "one").glob("kdstats-*")), "a worker left something behind"
 
     machine("two")
     assert carry_out_away(shipped, url, "cpu", "another token").kind == "done"
-    driver.fetch(spec)
+    assert driver.fetch(spec, Ending("done")) == Ending("done")
     home = spec.paths(tmp_path / "home")
     assert is_complete(home)
     assert verify_done(home) == []
@@ -192,7 +252,7 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(url, spec, tmp_path, mo
     fsspec.filesystem("memory").store.clear()
     (again,) = Away(url, tmp_path / "empty").ship([spec])
     assert carry_out_away(again, url, "cpu", "t").kind == "done"
-    Away(url, tmp_path / "calm home").fetch(spec)
+    Away(url, tmp_path / "calm home").fetch(spec, Ending("done"))
     calm = spec.paths(tmp_path / "calm home")
     for name in ("last", "best"):
         assert getattr(home, name).read_bytes() == getattr(calm, name).read_bytes()
