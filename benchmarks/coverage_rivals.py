@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from analyses.difference_of_r import _resampled, difference_of_r
 from analyses.held_out import Cells
-from analyses.student_invariance import interval_of_concordance
+from analyses.student_concordance import interval_of_concordance
 from kdstats.tables import write
 
 Floats = NDArray[np.float64]

@@ -17,6 +17,7 @@ _PUBLIC = {
     "Comoments": "kdstats.estimators.comoments",
     "ce_covariance": "kdstats.estimators.covariance",
     "TStddev": "kdstats.estimators.tstddev",
+    "at_pool_size": "kdstats.estimators.pool_size",
     "variance_components": "kdstats.estimators.identity",
     "t_stddev": "kdstats.estimators.tstddev",
     "correlate": "kdstats.association.correlate",

@@ -130,8 +130,8 @@ def meta_analysis(
     star = 1 / (v + tau2)
     mean = float((star * z).sum() / star.sum())
     scale = float((star * (z - mean) ** 2).sum() / (k - 1))
-    if scale < 1:
-        notes.append(f"the Hartung-Knapp factor {scale:.3g} is below 1 and was not applied")
+    if (factor := f"{scale:.3g}") != "1" and scale < 1:
+        notes.append(f"the Hartung-Knapp factor {factor} is below 1 and was not applied")
     se = math.sqrt(max(1.0, scale) / float(star.sum()))
     t = float(special.stdtrit(k - 1, 0.5 + confidence / 2))
     ahead = (float("nan"), float("nan"))

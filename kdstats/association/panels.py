@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kdstats.association.coefficients import Floats, check_varies
+from kdstats.association.number_text import what_is_wrong
 from kdstats.errors import UsageError, unknown
 
 SMALLEST_N = 5
@@ -147,8 +148,11 @@ def numbers(df: pd.DataFrame, column: str, *, missing: bool = False) -> Floats:
     bad = (converted.isna() & series.notna()).to_numpy()
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
+        value = series.iloc[first]
+        remedy = what_is_wrong(str(value))
         raise UsageError(
-            f"column {column!r} is not numeric: {row_name(df, first)} holds {series.iloc[first]!r}"
+            f"column {column!r} is not numeric: {row_name(df, first)} holds {value!r}"
+            + (f", {remedy}" if remedy else "")
         )
     values: Floats = converted.to_numpy(dtype=np.float64, na_value=np.nan)
     if not missing:

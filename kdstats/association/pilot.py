@@ -16,6 +16,7 @@ from kdstats.association.coefficients import Floats
 from kdstats.association.panels import check_column, refuse_rows
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.intervals import check_confidence
+from kdstats.tables.excluded import excluded_rows
 
 GROUPS = ("dataset", "teacher", "student", "pair")
 Codes = NDArray[np.intp]
@@ -197,14 +198,8 @@ def _blank(column: pd.Series[Any]) -> NDArray[np.bool_]:
 
 
 def _used(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    if "excluded" not in runs.columns:
-        return runs, []
-    out = (
-        runs["excluded"]
-        .map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes"))
-        .to_numpy(dtype=bool)
-    )
-    if out.all():
+    out = excluded_rows(runs)
+    if len(runs) and out.all():
         raise UsageError("every run is marked as excluded")
     return runs[~out], [f"{int(out.sum())} excluded runs left out"] if out.any() else []
 

@@ -13,6 +13,12 @@ from kdstats.association.result import Result
 from kdstats.errors import UsageError
 
 LEAST_SCHEMES = 5
+FEW_PAIRS = 3
+FEW_PAIRS_NOTE = (
+    "the test changes from 1 to 2 pairs: one pair is tested by its points, several by how far their correlations agree, "
+    "which t(pairs - 1) makes very weak at 2 and 3 pairs; there each pair by itself shows more"
+)
+"""Why the power falls where a second pair is added."""
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 _OVER_PAIRS = _NODES, _WEIGHTS / _WEIGHTS.sum()
 
@@ -160,7 +166,7 @@ def correlation_power(
         comparisons=comparisons,
         adjust=adjust,
         method=_method(pairs),
-        notes=_notes(pairs, tau, schemes),
+        notes=_notes(pairs, tau, schemes, asked),
     )
 
 
@@ -205,8 +211,8 @@ def _method(pairs: int) -> str:
     return "two-sided Hartung-Knapp test of the mean Fisher z over pairs, z taken as normal"
 
 
-def _notes(pairs: int, tau: float, schemes: int) -> tuple[str, ...]:
-    out = []
+def _notes(pairs: int, tau: float, schemes: int, asked: str) -> tuple[str, ...]:
+    out = [FEW_PAIRS_NOTE] if pairs <= FEW_PAIRS and (pairs > 1 or asked == "pairs") else []
     if pairs > 1:
         out.append(
             "pairs are taken as independent; those that share a teacher, a student or a data set show less"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdstats.association.noncentral import LEAST_ALPHA, t_critical, t_power
@@ -246,3 +246,21 @@ def gap_power(
         method=f"{test}{residual}, two-sided, noncentral t",
         notes=tuple(notes),
     )
+
+
+def with_unpaired(plan: GapPower, alone: Spread) -> GapPower:
+    """A plan of a paired comparison, with a note where one without pairing needs fewer seeds.
+
+    Args:
+        plan: With pairing.
+        alone: The spread of the same runs without it.
+    """
+    if plan.asked != "seeds":
+        return plan
+    needed = seeds_for(
+        abs(plan.gap), alone.sd, target=plan.target, alpha=plan.alpha_each, pooled=plan.pooled, paired=False
+    )
+    if needed >= plan.seeds:
+        return plan
+    note = f"gap {plan.gap:g}: without pairing (--unpaired) {needed:.0f} seeds are enough, not {plan.seeds}"
+    return replace(plan, notes=(*plan.notes, note))

@@ -12,6 +12,7 @@ from scipy import special
 
 from kdstats.association.coefficients import Floats, in_given_units
 from kdstats.association.panels import Columns
+from kdstats.association.result import notes_text
 from kdstats.association.within import Within, check_residuals, within
 from kdstats.errors import CheckError
 from kdstats.estimators.intervals import check_confidence
@@ -125,7 +126,7 @@ def regress(
                 "groups": data.groups,
                 "clusters": data.clusters,
                 "default": not rows,
-                "notes": "; ".join([*data.notes, *error.notes]),
+                "notes": notes_text([*data.notes, *error.notes]),
             }
         )
     return pd.DataFrame(rows)
@@ -180,7 +181,8 @@ def _clustered(data: Within, residuals: Floats) -> dict[str, Error]:
 def _few(dof: float) -> tuple[str, ...]:
     if dof >= FEW_DOF:
         return ()
-    return (f"{dof:.2g} degrees of freedom: the interval is wide and its coverage approximate",)
+    said = f"{dof:.2g} degree{'' if f'{dof:.2g}' == '1' else 's'} of freedom"
+    return (f"{said}: the interval is wide and its coverage approximate",)
 
 
 def _adjusted(data: Within) -> Floats:

@@ -106,8 +106,11 @@ class Regret(Result):
             names: Printed name of a panel, by its name.
         """
         called = names or {}
-        noun = kind if self.k != 1 else kind.removesuffix("s")
-        text = f"{self.choose} {predictor} was the best {what} in {self.hits} of {self.k} {noun}"
+        if self.k == 1:
+            (only,) = self.panels
+            cost = "" if only.hit else f"; it cost {_span(only.low, only.high)} {unit}"
+            return f"{self.choose} {predictor} was {'' if only.hit else 'not '}the best {what}{cost}"
+        text = f"{self.choose} {predictor} was the best {what} in {self.hits} of {self.k} {kind}"
         missed = [panel for panel in self.panels if not panel.hit]
         if not missed:
             return text

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from kdstats.association.coefficients import Floats
+from kdstats.association.coefficients import Floats, centred
 from kdstats.association.labels import (
     Exchange,
     correlation,
@@ -199,10 +199,11 @@ def _deviations(panels: Sequence[Panel]) -> tuple[Floats, Floats, float, float]:
 def _equal_slopes(panels: Sequence[Panel], u: Floats, v: Floats) -> float:
     """p of the F test of one slope against one a panel; NaN with one panel or points on their lines."""
     cuts = np.cumsum([p.n for p in panels])[:-1]
-    own = sum(
-        float((b * b).sum()) - float((a * b).sum()) ** 2 / float((a * a).sum())
-        for a, b in zip(np.split(u, cuts), np.split(v, cuts), strict=True)
-    )
+    own = 0.0
+    for p, a, b in zip(panels, np.split(u, cuts), np.split(v, cuts), strict=True):
+        # Beside a panel that spreads 1e160 times as far, the squares of a panel's deviations would be 0.
+        a = a if float(np.abs(a).max()) > 1e-100 else centred(p.x)
+        own += float((b * b).sum()) - float((a * b).sum()) ** 2 / float((a * a).sum())
     common = float((v * v).sum()) - float((u * v).sum()) ** 2 / float((u * u).sum())
     k, left = len(panels), u.size - 2 * len(panels)
     if k == 1 or own <= 1e-12 * u.size:

@@ -31,7 +31,8 @@ class Simex(Result):
 
     Attributes:
         statistic: One of :data:`STATISTICS`.
-        estimate: Value at no error; y per x for a slope, kept within [-1, 1] for a correlation.
+        estimate: Value at no error; y per x for a slope, kept within [-1, 1] for a correlation. NaN, with the reason in
+            ``notes``, where a reliability is not positive.
         se: Delete-one-point jackknife of the whole procedure.
         low: Lower end of its interval; within [-1, 1] for a correlation.
         high: Upper end.
@@ -104,12 +105,14 @@ def simex_fit(
     setting     slope                median slope of 0.6, 0.95   Pearson's r
     ==========  ===================  ==========================  ===================
     0.99, 0.95  0.946, 0.949, 0.951  0.59, 0.95                  0.962, 0.976, 0.956
-    0.9, 0.9    0.943, 0.953, 0.947  0.60, 0.91                  0.982, 0.973, 0.974
-    0.7, 0.7    0.950, 0.953, 0.944  0.55, 0.84                  0.984, 0.951, 0.992
-    0.5, 0.5    0.946, 0.936, 0.915  0.43, 0.67                  0.971, 0.961, 0.980
+    0.9, 0.9    0.944, 0.953, 0.947  0.60, 0.91                  0.982, 0.973, 0.974
+    0.7, 0.7    0.952, 0.954, 0.945  0.55, 0.83                  0.986, 0.952, 0.994
+    0.5, 0.5    0.958, 0.945, 0.922  0.42, 0.65                  0.986, 0.971, 0.990
     ==========  ===================  ==========================  ===================
 
-    A note is raised where the reliability of x is below 0.8.
+    A note is raised where the reliability of x is below 0.8. Where a reliability that the statistic needs is not
+    positive, nothing is extrapolated: no estimate, and an interval that holds everything (at 0.5, 0.5 above in 0.16 of
+    the samples for a slope and 0.27 for r).
 
     Args:
         x: Predictor, (n,).
@@ -166,8 +169,15 @@ def simex_fit(
     noise = sum(w * each[0] for w, each in zip(weights[1:], values[1:], strict=True))
     monte_carlo = float(np.std(noise, ddof=1)) / math.sqrt(replicates)
     notes: list[str] = []
-    share = float(((ex / sx) ** 2).mean())
-    if share > 0.2:
+    share, share_y = float(((ex / sx) ** 2).mean()), float(((ey / sy) ** 2).mean())
+    lost = [
+        f"the reliability of {name} is {1 - part:.3g}: its spread does not exceed its standard errors, so nothing is "
+        "extrapolated"
+        for name, part in (("x", share), ("y", share_y))
+        if part >= 1
+    ]
+    notes += lost
+    if 0.2 < share < 1:
         notes.append(
             f"{share:.0%} of the spread of x is error: a parabola leaves part of the attenuation in place"
         )
@@ -176,15 +186,20 @@ def simex_fit(
     scale = sy / sx if statistic == "slope" else 1.0
 
     def units(value: float) -> float:
+        if lost and math.isnan(value):
+            return value
         return in_given_units(value * scale, exponent, "the extrapolated value")
 
     estimate = raw
     low, high = raw - t * se, raw + t * se
     if statistic == "pearson":
         estimate = min(max(raw, -1.0), 1.0)
-        if estimate != raw:
+        if estimate != raw and not lost:
             notes.append(f"the extrapolated value is {raw:.4g} and was set to {estimate:+.0f}")
         low, high = _outer_ends(estimate, se, left_out, t)
+    if lost:
+        raw = estimate = se = math.nan
+        low, high = (-1.0, 1.0) if statistic == "pearson" else (-math.inf, math.inf)
     return Simex(
         statistic=statistic,
         estimate=units(estimate),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,11 @@ from kdstats.errors import CheckError, UsageError, unknown
 from kdstats.tables import check_format
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from kdstats.cli.correlate_answer import Answer
     from kdstats.cli.correlate_source import Source
+    from kdstats.figures.correlation import CorrelationFacts
 
 SECTIONS = {
     "panels": "coefficients of every panel",
@@ -50,7 +53,8 @@ def command(
         None,
         "--x-se",
         help="Column with standard errors of x: slope and correlation are corrected for them, and --plot draws them. "
-        "A spread over seeds is not one: divide it by the root of their number.",
+        "A spread over seeds is not one: divide it by the root of their number. The word repeats takes the spread over "
+        "rows of one label.",
         metavar="COL",
     ),
     y_se: str | None = typer.Option(
@@ -60,6 +64,12 @@ def command(
         None,
         help="Rival predictors, separated by commas, to hold fixed in partial correlations, e.g. entropy.",
         metavar="COLS",
+    ),
+    repeats: str = typer.Option(
+        "mean",
+        help="Several rows of one label in a panel (seeds): mean (they are averaged to one point) or keep (each row is "
+        "taken as a point, with a note).",
+        metavar="NAME",
     ),
     cluster: str | None = typer.Option(
         None,
@@ -87,6 +97,11 @@ def command(
     plot: Path | None = typer.Option(
         None, help="Also save a scatter figure, one panel per group: .png, .pdf or .svg.", metavar="FILE"
     ),
+    out: Path | None = typer.Option(
+        None,
+        help="Also write a page with everything: index.html, result.json and points.csv in this folder.",
+        metavar="DIR",
+    ),
     interval: str = typer.Option(
         "z",
         help="Interval of a coefficient: z (normal theory, covers best at few points) or bca (bootstrap).",
@@ -98,9 +113,9 @@ def command(
         help="Which end of x would be chosen when asking what the choice costs: lowest or highest.",
         metavar="END",
     ),
-    better: str = typer.Option(
-        "lowest",
-        help="Which end of y is better: lowest (a loss) or highest (an accuracy).",
+    better: str | None = typer.Option(
+        None,
+        help="Which end of y is better: lowest (a loss; so by default) or highest (an accuracy).",
         metavar="END",
     ),
     seed: int = typer.Option(
@@ -116,14 +131,22 @@ def command(
 
     request = Request(
         file, x, y, group, label, x_se, y_se, given, cluster, published, fmt, show, plot, interval, confidence, choose,
-        better, seed,
+        better or "lowest", seed, repeats, better is not None,
     )  # fmt: skip
     request.check()
     source = published_source(request) if published is not None else file_source(request)
-    answer = compute(request, source)
+    # A page shows every section, so everything is computed for it.
+    full = replace(request, fmt="json", show=None)
+    answer = compute(request if out is None else full, source)
     typer.echo(render(request, source, answer), nl=False)
     if plot is not None:
         _plot(request, source, answer, plot)
+    if out is not None:
+        from kdstats.cli.correlate_out import write_out
+
+        typer.echo(
+            f"page: {write_out(full, source, answer, _figure(request, source, answer), out)}", err=True
+        )
     if answer.unreproduced:
         raise CheckError("not all printed numbers are reproduced: " + "; ".join(answer.unreproduced))
     return 0
@@ -151,13 +174,18 @@ class Request:
     choose: str
     better: str
     seed: int
+    repeats: str = "mean"
+    better_given: bool = False
 
     def check(self) -> None:
         """Refuses options that contradict each other, before anything is read or computed."""
         from kdstats.association.intervals import check_interval
+        from kdstats.cli.correlate_table import WAYS
         from kdstats.estimators.intervals import check_confidence
 
         check_format(self.fmt)
+        if self.repeats not in WAYS:
+            raise unknown("value of --repeats", self.repeats, WAYS)
         check_interval(self.interval)
         check_confidence(self.confidence)
         if self.seed < 0:
@@ -234,23 +262,30 @@ class Request:
             "--choose",
             self.choose,
         ]
+        words += ["--repeats", self.repeats] if self.file is not None else []
         words += ["--better", self.better, "--seed", str(self.seed), "--format", self.fmt]
         return shlex.join(words)
 
 
 def _plot(request: Request, source: Source, answer: Answer, path: Path) -> None:
-    from kdstats.figures.correlation import correlation_figure
     from kdstats.figures.style import save
 
+    figure, facts = _figure(request, source, answer)
+    typer.echo(f"figure: {save(figure, path)}\ncaption: {facts.caption()}", err=True)
+
+
+def _figure(request: Request, source: Source, answer: Answer) -> tuple[Figure, CorrelationFacts]:
+    from kdstats.figures.correlation import correlation_figure
+
     study = source.study
-    figure, facts = correlation_figure(
+    return correlation_figure(
         source.table,
         x=source.x,
         y=source.y,
         group=source.groups,
         label=source.label,
-        x_se=request.x_se,
-        y_se="test_loss_std" if study is not None else request.y_se,
+        x_se=source.x_se,
+        y_se="test_loss_std" if study is not None else source.y_se,
         results=answer.results,
         x_name=source.x_name,
         y_name=source.y_name,
@@ -260,4 +295,3 @@ def _plot(request: Request, source: Source, answer: Answer, path: Path) -> None:
         else "± 1 standard deviation over runs, inferred from marker areas",
         source="" if study is None else study.citation,
     )
-    typer.echo(f"figure: {save(figure, path)}\ncaption: {facts.caption()}", err=True)

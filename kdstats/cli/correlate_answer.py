@@ -84,7 +84,7 @@ def compute(request: Request, source: Source) -> Answer:
         across=over,
         corrected=errors,
         partial=partial(request, source, panels) if everything or "given" in shown else None,
-        notes=[*missing, *notes],
+        notes=[*source.notes, *missing, *notes],
         unreproduced=source.study.unreproduced(results) if source.study is not None else [],
     )
 
@@ -129,6 +129,9 @@ def _document(request: Request, source: Source, answer: Answer) -> dict[str, Any
         "choose": request.choose,
         "better": request.better,
         "pooling": _POOLING,
+        "repeats": request.repeats if source.study is None else None,
+        "rows": source.rows,
+        "points": len(source.table),
     }
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -144,7 +147,7 @@ def _document(request: Request, source: Source, answer: Answer) -> dict[str, Any
         "measurement_errors": _errors_document(answer),
         "partial_correlation": _partial_document(answer),
         "regret": {**answer.regret.to_dict(), "sentence": sentence(source, answer)},
-        "notes": all_notes(answer),
+        "notes": [note for notes in general_notes(answer).values() for note in notes],
         "hints": list(source.hints),
         "provenance": {"version": __version__, "command": request.command(), "seed": request.seed},
     }
@@ -157,10 +160,14 @@ def _document(request: Request, source: Source, answer: Answer) -> dict[str, Any
     return document
 
 
-def all_notes(answer: Answer) -> list[str]:
-    """Notes that belong to no single number: why a part is missing."""
-    parts = [answer.across, *(part for part in (answer.corrected, answer.partial) if part is not None)]
-    return [*answer.notes, *(note for part in parts for note in part.notes)]
+def general_notes(answer: Answer) -> dict[str, tuple[str, ...]]:
+    """Section ("" for all of them) → notes that belong to no single number: why a part is missing."""
+    return {
+        "": tuple(answer.notes),
+        "across": answer.across.notes,
+        "errors": () if answer.corrected is None else answer.corrected.notes,
+        "given": () if answer.partial is None else answer.partial.notes,
+    }
 
 
 def sentence(source: Source, answer: Answer) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdstats.association.coefficients import SYMBOLS
-from kdstats.cli.correlate_answer import all_notes
+from kdstats.cli.correlate_answer import general_notes
 from kdstats.cli.correlate_rows import records
 
 if TYPE_CHECKING:
@@ -24,13 +24,23 @@ _SAID_ELSEWHERE = (
     "schemes: not independent",
     "takes the points of a cluster",
 )
+# Names of functions and columns in Python, and what a reader of the terminal sees instead.
+_IN_WORDS = {
+    "see cr2 of regress": "see the interval by CR2",
+    "see p_permutation": "see the permutation p",
+    "p_permutation exchanges": "the permutation p exchanges",
+}
 
 
-def note_lines(source: Source, answer: Answer) -> list[str]:
-    """Every note once, with the numbers it belongs to."""
+def note_lines(source: Source, answer: Answer, shown: Sequence[str] = ()) -> list[str]:
+    """Every note once, with the numbers it belongs to; of the sections ``shown`` only, where any are named."""
     where: dict[str, list[str]] = {}
 
-    def add(text: str, place: str) -> None:
+    def add(section: str, text: str, place: str) -> None:
+        if shown and section and section not in shown:
+            return
+        for name, words in _IN_WORDS.items():
+            text = text.replace(name, words)
         places = where.setdefault(text, [])
         if place and place not in places:
             places.append(place)
@@ -38,20 +48,25 @@ def note_lines(source: Source, answer: Answer) -> list[str]:
     for record in records(answer.results):
         name = source.panel(record)
         for note in filter(None, str(record["notes"]).split("; ")):
-            add(note, SYMBOLS[record["method"]] + (f" of {name}" if name else ""))
-    for note, place in section_notes(source, answer):
-        add(note, place)
-    for note in [*answer.regret.notes, *all_notes(answer)]:
-        add(note, "")
+            # What is wrong with a panel stands with every section made of it.
+            section = "" if note.startswith("more than one point") else "panels"
+            add(section, note, SYMBOLS[record["method"]] + (f" of {name}" if name else ""))
+    for section, note, place in section_notes(source, answer):
+        add(section, note, place)
+    for note in answer.regret.notes:
+        add("choice", note, "")
+    for section, notes in general_notes(answer).items():
+        for note in notes:
+            add(section, note, "")
     lines = []
     for note, places in where.items():
-        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
-        lines.append(f"note: {note}" + (f" ({shown})" if shown else ""))
+        named = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+        lines.append(f"note: {note}" + (f" ({named})" if named else ""))
     return lines
 
 
-def section_notes(source: Source, answer: Answer) -> Iterator[tuple[str, str]]:
-    """Notes of the sections with the number each belongs to, but for those that a section's text says itself."""
+def section_notes(source: Source, answer: Answer) -> Iterator[tuple[str, str, str]]:
+    """Section, note and the number it belongs to, but for notes that a section's text says itself."""
     keys = list(dict.fromkeys(source.panel(record) for record in records(answer.results)))
     found = answer.across
     for m in answer.meta:
@@ -62,28 +77,28 @@ def section_notes(source: Source, answer: Answer) -> Iterator[tuple[str, str]]:
                 if at
                 else f"mean {SYMBOLS[m.coefficient]}"
             )
-            yield _BY_PANEL.sub("", note), place
-    parts: list[tuple[str, tuple[str, ...]]] = []
+            yield "across", _BY_PANEL.sub("", note), place
+    parts: list[tuple[str, str, tuple[str, ...]]] = []
     if found.repeated is not None:
-        parts.append(("r within panels", found.repeated.notes))
+        parts.append(("across", "r within panels", found.repeated.notes))
     if found.regression is not None:
         parts += [
-            (f"slope by {row['clusters_by']}", tuple(filter(None, str(row["notes"]).split("; "))))
+            ("across", f"slope by {row['clusters_by']}", tuple(filter(None, str(row["notes"]).split("; "))))
             for row in records(found.regression)
             if row["default"]
         ]
-    parts += [(f"wild bootstrap by {each.clusters_by}", each.found.notes) for each in found.wild]
+    parts += [("across", f"wild bootstrap by {each.clusters_by}", each.found.notes) for each in found.wild]
     if found.mixed is not None:
-        parts.append(("mixed model", found.mixed.notes))
+        parts.append(("mixed", "mixed model", found.mixed.notes))
     if found.pair_out is not None:
-        parts.append(("prediction from other panels", found.pair_out.notes))
-    for name, frame in _frames(answer):
+        parts.append(("choice", "prediction from other panels", found.pair_out.notes))
+    for section, name, frame in _frames(answer):
         for record in records(frame):
             panel = source.panel(record) if set(source.groups) <= set(record) else "all panels"
             own = tuple(filter(None, str(record["notes"]).split("; ")))
-            parts.append((f"{name} of {panel}" if panel else name, own))
+            parts.append((section, f"{name} of {panel}" if panel else name, own))
     said = {note for record in records(answer.results) for note in str(record["notes"]).split("; ")}
-    for place, texts in parts:
+    for section, place, texts in parts:
         for text in texts:
             if any(part in text for part in _SAID_ELSEWHERE):
                 continue
@@ -91,16 +106,16 @@ def section_notes(source: Source, answer: Answer) -> Iterator[tuple[str, str]]:
             plain = _NAMED.sub("", text)
             if plain in said:  # a panel's own note rides on every number made of that panel
                 continue
-            yield plain, f"{place}, {named[1]}" if named else place
+            yield section, plain, f"{place}, {named[1]}" if named else place
 
 
-def _frames(answer: Answer) -> Iterator[tuple[str, Any]]:
+def _frames(answer: Answer) -> Iterator[tuple[str, str, Any]]:
     if answer.corrected is not None:
-        yield "Deming slope", answer.corrected.deming
-        yield "disattenuated r", answer.corrected.disattenuated
-        yield "SIMEX", answer.corrected.simex
+        yield "errors", "Deming slope", answer.corrected.deming
+        yield "errors", "disattenuated r", answer.corrected.disattenuated
+        yield "errors", "SIMEX", answer.corrected.simex
     if answer.partial is not None:
-        yield "partial correlation", answer.partial.panels
-        yield "partial correlation", answer.partial.across
+        yield "given", "partial correlation", answer.partial.panels
+        yield "given", "partial correlation", answer.partial.across
     if answer.leave_one_out is not None:
-        yield "leave-one-out", answer.leave_one_out
+        yield "without", "leave-one-out", answer.leave_one_out

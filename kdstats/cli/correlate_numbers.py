@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+from kdstats.tables import inside_one, with_decimals
+
 
 def number(value: float) -> str:
     """Four decimals, with a true minus sign."""
-    return _signed(value, 4)
+    return with_decimals(value, 4)
 
 
 def p_text(value: float) -> str:
@@ -22,12 +24,12 @@ def p_equals(value: float) -> str:
 
 def bracket(low: float, high: float) -> str:
     """An interval of correlations."""
-    return f"[{_signed(low, 3)}, {_signed(high, 3)}]"
+    return f"[{with_decimals(low, 3)}, {with_decimals(high, 3)}]"
 
 
 def short(value: float, low: float, high: float) -> str:
     """A correlation with its interval, two decimals, but none that rounds to ±1 unless it is ±1."""
-    return f"{_inner(value)} [{_inner(low)}, {_inner(high)}]"
+    return f"{inside_one(value)} [{inside_one(low)}, {inside_one(high)}]"
 
 
 def digits(value: float, places: int = 3) -> str:
@@ -43,14 +45,3 @@ def digits(value: float, places: int = 3) -> str:
 def span(low: float, high: float) -> str:
     """An interval of numbers of any size."""
     return f"[{digits(low)}, {digits(high)}]"
-
-
-def _inner(value: float) -> str:
-    for places in (2, 3, 4):
-        if abs(round(value, places)) < 1 or abs(value) == 1:
-            return _signed(value, places)
-    return _signed(value, 4)
-
-
-def _signed(value: float, decimals: int) -> str:
-    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")  # + 0.0 turns -0.0 into 0.0

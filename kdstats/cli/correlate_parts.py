@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from kdstats.association.bootstrap import LARGEST_N
-from kdstats.association.coefficients import Floats
-from kdstats.association.labels import recur
+from kdstats.association.coefficients import Floats, centred
+from kdstats.association.labels import correlation, recur
 from kdstats.association.panels import Panel
 from kdstats.errors import CheckError, UsageError
 
@@ -200,7 +200,7 @@ def corrected(request: Request, source: Source, panels: list[Panel]) -> Correcte
             continue
         # On an exact line a slope has no scatter to be judged by; the interval of the correlation says so itself.
         refused = {}
-        if abs(float(np.corrcoef(panel.x, panel.y)[0, 1])) > 1 - 1e-12:
+        if abs(correlation(centred(panel.x), centred(panel.y))) > 1 - 1e-12:
             refused["deming"] = f"no corrected slope{where}: all points lie on one line"
         if _hangs_on_one(panel.x) or _hangs_on_one(panel.y):
             refused["simex"] = f"no SIMEX{where}: without one of its points a column is constant"

@@ -34,7 +34,7 @@ class Block:
 def across(fmt: str, source: Source, answer: Answer) -> Block:
     """Means over panels, the common slope, and how sure they are."""
     if answer.regret.k < 2 and answer.across.regression is None:
-        return Block("", "", [])
+        return Block("", "", ["Across panels: there is one panel only; --group COLS tells panels apart."])
     rows: list[dict[str, str]] = []
     for m in answer.meta:
         tail = f"I² {100 * m.i2:.0f} %"
@@ -117,25 +117,34 @@ def _lines_table(fmt: str, rows: list[dict[str, str]]) -> str:
 
 def choice(fmt: str, source: Source, answer: Answer) -> Block:
     """What choosing by the predictor has been worth, here and when learned from the other panels."""
-    cost = answer.regret
-    if cost.k < 2:
-        return Block("", "", [])
+    cost, unit = answer.regret, source.unit
     said = sentence(source, answer)
-    lines = [
-        f"{said[0].upper()}{said[1:]}.",
-        f"Mean cost over panels {cost.mean:.2g} {source.unit} [{cost.low:.2g}, {cost.high:.2g}]; share of panels hit "
-        f"[{cost.hits_low:.3f}, {cost.hits_high:.3f}]; "
-        f"{100 * cost.concordance:.0f} % of {cost.pairs} pairs ordered rightly.",
-    ]
+    ordered = f"{100 * cost.concordance:.0f} % of {cost.pairs} {source.what} pairs ordered rightly"
+    heading = f"Choice by the {cost.choose} {source.x_name}; better is the {cost.better} {source.y_name}"
+    lines = [f"{said[0].upper()}{said[1:]}."]
+    if cost.k < 2:
+        lines.append(f"{ordered[0].upper()}{ordered[1:]}. One panel: no interval.")
+        return Block(heading, "", lines)
+    lines.append(
+        f"Mean cost over panels {cost.mean:.2g} {unit} [{cost.low:.2g}, {cost.high:.2g}]; share of panels hit "
+        f"[{cost.hits_low:.3f}, {cost.hits_high:.3f}]; {ordered}."
+    )
     out = answer.across.pair_out
     if out is not None:
+        costs = {panel.panel: panel.expected for panel in cost.panels}
+        # The two intervals come of random weights of their own; of one and the same costs one is enough.
+        alike = all(costs[each.choice.panel] == each.choice.expected for each in out.panels)
+        mean = (
+            "the same cost in every panel"
+            if alike
+            else f"mean cost {out.regret:.2g} [{out.regret_low:.2g}, {out.regret_high:.2g}] {unit}"
+        )
         lines.append(
             f"Each panel predicted from the others: {100 * out.concordance:.0f} % "
-            f"[{100 * out.concordance_low:.0f}, {100 * out.concordance_high:.0f}] of pairs ordered rightly, best found "
-            f"in {out.hits} of {out.k}, mean cost {out.regret:.2g} [{out.regret_low:.2g}, {out.regret_high:.2g}] "
-            f"{source.unit}."
+            f"[{100 * out.concordance_low:.0f}, {100 * out.concordance_high:.0f}] of {source.what} pairs ordered "
+            f"rightly, best found in {out.hits} of {out.k}, {mean}."
         )
-    return Block("", "", lines)
+    return Block(heading, "", lines)
 
 
 def errors(fmt: str, source: Source, answer: Answer) -> Block:

@@ -40,6 +40,9 @@ class Source:
     short_names: dict[str, str] = field(default_factory=dict)
     study: Wang2022 | None = None
     hints: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rows: int = 0
 
     def panel(self, record: dict[str, Any]) -> str:
         """Printed name of the panel that a row with the group columns belongs to; empty without groups."""
@@ -74,16 +77,17 @@ def published_source(request: Request) -> Source:
         names=study.names(),
         short_names=study.names(short=True),
         study=study,
+        rows=len(table),
     )
 
 
 def file_source(request: Request) -> Source:
     """The points of FILE; raises ``UsageError`` for a column that is unknown or holds no numbers where it must."""
-    from kdstats.association.columns import extra
-    from kdstats.association.reading import read_table
+    from kdstats.association.reading import read_with_layout
+    from kdstats.cli.correlate_hints import point_hints, table_hints
+    from kdstats.cli.correlate_table import Columns, prepare
 
-    table = read_table(request.file or "")
-    x, y = str(request.x), str(request.y)
+    table, layout = read_with_layout(request.file or "")
     groups, given, cluster = (
         columns_of(value, table, name)
         for value, name in (
@@ -92,28 +96,34 @@ def file_source(request: Request) -> Source:
             (request.cluster, "--cluster"),
         )
     )
-    _check_known(table, cluster)
-    for name in given:
-        extra(table, name)
-    for column in (request.x_se, request.y_se):
-        if column is not None:
-            _check_errors(table, column)
+    x, y = str(request.x), str(request.y)
+    columns = Columns(x, y, groups, request.label, request.x_se, request.y_se, given, cluster)
+    made = prepare(request, table, columns)
+    found = made.columns
+    hints = [
+        *made.hints,
+        *table_hints(table, columns),
+        *point_hints(made.table, found, better_given=request.better_given),
+    ]
     return Source(
-        table=table,
+        table=made.table,
         title=f"{request.file}: {y} against {x}",
         x=x,
         y=y,
         groups=groups,
         label=request.label,
-        x_se=request.x_se,
-        y_se=request.y_se,
+        x_se=found.x_se,
+        y_se=found.y_se,
         given=given,
         cluster=cluster,
         x_name=x,
         y_name=y,
         unit=f"in {y}",
         what=request.label or "row",
-        hints=_hints(table, x, y, groups, request.label),
+        hints=tuple(hints),
+        said=(*([f"{layout}."] if layout else []), *made.said),
+        notes=made.notes,
+        rows=made.rows,
     )
 
 
@@ -134,67 +144,3 @@ def _check_known(table: pd.DataFrame, names: list[str]) -> None:
 
     for name in names:
         check_column(table, name)
-
-
-def _check_errors(table: pd.DataFrame, name: str) -> None:
-    import numpy as np
-
-    from kdstats.association.panels import numbers, row_name
-
-    _check_known(table, [name])
-    values = numbers(table, name, missing=True)
-    if np.isnan(values).all():
-        raise UsageError(f"column {name!r} holds no standard error at all")
-    if (values < 0).any():
-        where = row_name(table, int((values < 0).argmax()))
-        raise UsageError(f"column {name!r} is negative in {where}: a standard error is 0 or more")
-
-
-def _hints(table: pd.DataFrame, x: str, y: str, groups: list[str], label: str | None) -> tuple[str, ...]:
-    """What the table suggests the user left unsaid: a group column, or a label where groups are given."""
-    hints = []
-    if groups and label is None:
-        hints.append(
-            "name the points with --label COL: without it intervals across panels take all points as independent, "
-            "and are far too short where panels share schemes"
-        )
-    if not groups:
-        found = _panel_columns(table, {x, y}, label)
-        if found:
-            name, count = found[0]
-            others = f" (or {', '.join(f'{n!r}' for n, _ in found[1:3])})" if len(found) > 1 else ""
-            hints.append(
-                f"column {name!r}{others} repeats {count} values: if they tell panels apart, --group {name} "
-                "correlates within each; points pooled over panels are not independent"
-            )
-    return tuple(hints)
-
-
-def _panel_columns(table: pd.DataFrame, used: set[str], label: str | None) -> list[tuple[str, int]]:
-    """Columns whose values cut the table into two or more panels of enough points, with their number.
-
-    With a label that repeats, each label must stand once a panel. Without one, only columns of text count: numbers
-    that repeat are often settings or rounded measurements.
-    """
-    import pandas as pd
-
-    from kdstats.association.panels import SMALLEST_N
-
-    known = label is not None and label in table.columns
-    if known and not table[label].duplicated().any():
-        return []
-    out = []
-    for name in table.columns:
-        if name in used or name == label:
-            continue
-        column = table[name]
-        text = not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column))
-        if not (text or (known and pd.api.types.is_integer_dtype(column))) or column.isna().any():
-            continue
-        sizes = column.value_counts()
-        if not (sizes.size >= 2 and int(sizes.min()) >= SMALLEST_N):
-            continue
-        if known and table.duplicated([name, label]).any():
-            continue
-        out.append((str(name), int(sizes.size)))
-    return out

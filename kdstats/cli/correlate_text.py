@@ -28,11 +28,15 @@ def page(request: Request, source: Source, answer: Answer) -> str:
         _block(name, fmt, source, answer, full=bool(shown)) for name in shown or _default(source, answer)
     ]
     blocks.append(
-        Block("", "", [*_check(source, answer), *note_lines(source, answer), *_hints(shown, source, answer)])
+        Block(
+            "",
+            "",
+            [*_check(source, answer), *note_lines(source, answer, shown), *_hints(shown, source, answer)],
+        )
     )
-    parts = [title]
-    if fmt == "latex":
-        parts[0] = f"% {escape_latex(title)}"
+    parts = [f"% {escape_latex(title)}" if fmt == "latex" else title]
+    if source.said:
+        parts += [*([""] if fmt == "md" else []), *(_line(fmt, _sentence(line)) for line in source.said)]
     for block in blocks:
         if block.empty:
             continue
@@ -49,8 +53,27 @@ def page(request: Request, source: Source, answer: Answer) -> str:
     return "\n".join([*parts, ""])
 
 
+def blocks(fmt: str, source: Source, answer: Answer) -> list[tuple[str, Block]]:
+    """Name and contents of the sections that are printed by default and with ``--show mixed``, in full."""
+    names = [*_default(source, answer), *(["mixed"] if answer.across.mixed is not None else [])]
+    found = [(name, _block(name, fmt, source, answer, full=True)) for name in names]
+    return [(name, block) for name, block in found if not block.empty]
+
+
+def closing(source: Source, answer: Answer) -> list[str]:
+    """What stands below all sections: how the file was read, what was checked, notes, what the table seems to lack."""
+    said = map(_sentence, source.said)
+    return [*said, *_check(source, answer), *note_lines(source, answer), *source.hints]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
+
+
 def _default(source: Source, answer: Answer) -> list[str]:
     names = ["panels", "across", "choice"]
+    if answer.regret.k < 2 and answer.across.regression is None:
+        names.remove("across")
     if answer.corrected is not None:
         names.append("errors")
     if source.given:
@@ -157,5 +180,7 @@ def _hints(shown: tuple[str, ...], source: Source, answer: Answer) -> list[str]:
             more = [*(["panels"] if answer.regret.k > MOST_LONG else []), *more, "mixed"]
         if answer.corrected is None and source.y_se is not None:
             more.append("errors")
-        hints.append(f"more: --show {','.join(more)} or all; --format json has everything")
+        hints.append(
+            f"more: --show {','.join(more)} or all; --format json has everything; words: docs/method.md, section Words"
+        )
     return hints

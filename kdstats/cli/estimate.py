@@ -65,8 +65,12 @@ def command(
     if plot is not None:
         _plot(request, answer, plot)
     if answer.refused:
-        said = "; ".join(f"{path}: {why}" for path, why in answer.refused)
-        raise IncompleteError(f"{len(answer.refused)} runs are left out: {said}")
+        from kdstats.cli.estimate_answer import reasons
+
+        count = len(answer.refused)
+        raise IncompleteError(
+            f"{count} run{'s are' if count > 1 else ' is'} left out: {reasons(answer.refused)}"
+        )
     return 0
 
 

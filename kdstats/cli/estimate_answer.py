@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdstats.records.paths import RunPaths
 
 SCHEMA = "kdstats/estimate/1"
+_MOST_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def compute(request: Request) -> Answer:
     """Reads every run once; an unfit one that the user did not name is left out and told, another is an error."""
     from kdstats.recorded.estimate import estimate_run
     from kdstats.recorded.find import find_runs, identify, refuse_twice
-    from kdstats.recorded.summary import alike, epoch_rows, run_rows, seed_rows, split_notes
+    from kdstats.recorded.summary import alike, epoch_rows, few_seeds_note, run_rows, seed_rows, split_notes
 
     found = find_runs(request.runs)
     runs: list[RunEstimate] = []
@@ -93,16 +94,30 @@ def compute(request: Request) -> Answer:
     else:
         make = epoch_rows if request.by == "epoch" else seed_rows
         rows = [row for group in groups for row in make(group, confidence)]
-    notes = [*split_notes(groups), *_gathered(runs)]
+    few = few_seeds_note(groups, confidence) if request.by != "run" else []
+    notes = [*split_notes(groups), *few, *_gathered(runs)]
     return Answer(runs, groups, rows, notes, refused)
 
 
 def _nothing(refused: list[tuple[str, str]], kinds: set[type[KdstatsError]]) -> KdstatsError:
     """The error where every run was refused: of their kind where all are of one."""
-    said = "; ".join(f"{path}: {why}" for path, why in refused[:3])
-    more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
     kind = next(iter(kinds)) if len(kinds) == 1 else MissingError
-    return kind(f"no run could be read: {said}{more}")
+    return kind(f"no run could be read: {reasons(refused)}")
+
+
+def reasons(refused: list[tuple[str, str]]) -> str:
+    """Why runs were refused: each reason once, with the runs that it holds for."""
+    where: dict[str, list[str]] = {}
+    for path, why in refused:
+        # Most reasons begin with the run's path, some with one of its files.
+        where.setdefault(why.removeprefix(path) if why.startswith(f"{path} ") else f": {why}", []).append(
+            path
+        )
+    said = []
+    for why, paths in list(where.items())[:_MOST_REASONS]:
+        said.append(f"{paths[0]}{f' (and {len(paths) - 1} more)' if len(paths) > 1 else ''}{why}")
+    more = f"; and {len(where) - _MOST_REASONS} other reasons" if len(where) > _MOST_REASONS else ""
+    return "; ".join(said) + more
 
 
 def choose_epochs(request: Request, paths: RunPaths) -> list[int]:
@@ -119,9 +134,10 @@ def choose_epochs(request: Request, paths: RunPaths) -> list[int]:
     first, last = (recorded[0] if span[0] is None else span[0], recorded[-1] if span[1] is None else span[1])
     chosen = [epoch for epoch in recorded if first <= epoch <= last]
     if not chosen:
+        several = f"{len(recorded)} epochs from {recorded[0]} to {recorded[-1]}, none"
+        one = f"epoch {recorded[0]} alone, which is not"
         raise UsageError(
-            f"{paths.root} recorded {len(recorded)} epochs from {recorded[0]} to {recorded[-1]}, none in --epochs "
-            f"{request.epochs}"
+            f"{paths.root} recorded {several if len(recorded) > 1 else one} in --epochs {request.epochs}"
         )
     return chosen
 

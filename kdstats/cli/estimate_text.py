@@ -28,6 +28,9 @@ PAIRS = {
 }
 
 
+WORDS = "What the words mean: docs/method.md, section Words."
+
+
 def page(request: Request, answer: Answer) -> str:
     """The whole answer as text, Markdown or LaTeX (there the sentences are comments)."""
     from kdstats.cli.estimate_answer import names
@@ -46,7 +49,9 @@ def page(request: Request, answer: Answer) -> str:
         if request.by != "epoch":
             tables.append(("Variance components by identity of the images, nats²", _components(fmt, groups)))
         tables.append(("Correlation of two losses that share", _correlations(fmt, groups)))
-    said = [_basis(request, answer), *(f"note: {note}" for note in [*answer.notes, *_own_notes(answer)])]
+    said = [*_reading(answer), _basis(request, answer)]
+    said += [f"note: {note}" for note in [*answer.notes, *_own_notes(request, answer)]]
+    said.append(WORDS)
     if fmt == "latex":
         parts = [f"% {escape_latex(title)}\n{table}" for title, table in tables]
         return "\n".join([*parts, *(f"% {escape_latex(line)}" for line in said), ""])
@@ -67,7 +72,8 @@ def _stretch(request: Request, answer: Answer) -> str:
 
 
 def _basis(request: Request, answer: Answer) -> str:
-    by = "over seeds, or within the run where there is one" if request.by != "run" else "within the run"
+    by = "over seeds, or over the steps and pools of the run where there is one"
+    by = by if request.by != "run" else "over the steps and pools of each run"
     shapes = sorted({run.definition for run in answer.runs})
     return (
         f"{100 * request.confidence:g} % intervals {by}. An observation is a full step; variances within epochs; "
@@ -75,19 +81,45 @@ def _basis(request: Request, answer: Answer) -> str:
     )
 
 
-def _own_notes(answer: Answer) -> list[str]:
-    """Notes that stand with single numbers, each once."""
-    where: dict[str, list[str]] = {}
-    for row in answer.rows:
-        for note in row.estimate.notes:
-            where.setdefault(note, []).append(row.quantity)
-    out = []
-    for note, quantities in where.items():
-        kinds = list(dict.fromkeys(quantities))
-        out.append(
-            f"{note} ({', '.join(kinds[:3])}{f' and {len(kinds) - 3} more' if len(kinds) > 3 else ''})"
+def _reading(answer: Answer) -> list[str]:
+    """How to read the columns of the first table."""
+    found = {row.quantity for row in answer.rows}
+    lines = []
+    if "mean_covariance" in found:
+        lines.append(
+            "Mean covariance: lower is better by the paper's argument (Wang et al. 2022); whether it holds here is for "
+            "the test losses to say (kdstats correlate)."
         )
+    if any(row.quantity == "t_stddev" and row.runs > 1 for row in answer.rows):
+        lines.append(
+            "T. stddev over seeds: the interval is over runs; on a study's page it is over the pools of one teacher and "
+            "scheme, without a student."
+        )
+    return lines
+
+
+def _own_notes(request: Request, answer: Answer) -> list[str]:
+    """Notes that stand with single numbers, each once, with the schemes that it concerns where not all have it."""
+    from kdstats.cli.estimate_answer import names
+
+    where: dict[str, tuple[list[str], list[str]]] = {}
+    every = names(answer.rows, request.by)
+    for name, row in zip(every, answer.rows, strict=True):
+        for note in row.estimate.notes:
+            schemes, quantities = where.setdefault(note, ([], []))
+            schemes.append(name)
+            quantities.append(row.quantity)
+    out = []
+    for note, (schemes, quantities) in where.items():
+        whose = list(dict.fromkeys(schemes))
+        said = _some(list(dict.fromkeys(quantities)))
+        of = f" of {_some(whose, '; ')}" if len(whose) < len(set(every)) else ""
+        out.append(f"{note} ({said}{of})")
     return out
+
+
+def _some(words: list[str], mark: str = ", ") -> str:
+    return f"{mark.join(words[:3])}{f' and {len(words) - 3} more' if len(words) > 3 else ''}"
 
 
 def _first(request: Request, key: tuple[str, int | None]) -> dict[str, Any]:

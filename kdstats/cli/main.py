@@ -63,6 +63,8 @@ def _run() -> int:
         raise KeyboardInterrupt from None
     except _ClickException as error:
         error.show()
+        if "--json" in error.format_message():
+            typer.echo("Did you mean --format json?", err=True)
         return int(error.exit_code)
     if code == INTERRUPTED:  # typer turns Ctrl-C into a silent exit; the user is told what became of the work
         raise KeyboardInterrupt

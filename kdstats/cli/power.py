@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from kdstats.errors import UsageError
+from kdstats.errors import MissingError, UsageError
 from kdstats.tables import check_format
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ app = typer.Typer(
     help="Plan a study: seeds needed to see a gap, schemes and pairs needed to see a correlation, or what a planned "
     "study can show."
 )
+
+
+def _number(text: str) -> float:
+    """A number from the command line; says how to write one that has a decimal comma or a percent sign."""
+    from kdstats.association.number_text import what_is_wrong
+
+    try:
+        return float(text)
+    except ValueError:
+        remedy = what_is_wrong(text)
+        raise typer.BadParameter(f"{text!r} is no number{f', {remedy}' if remedy else ''}") from None
+
 
 _TARGET = typer.Option(0.8, "--power", help="Power to reach, between alpha and 1.")
 _ALPHA = typer.Option(0.05, help="Two-sided level, for all comparisons together.")
@@ -51,9 +64,13 @@ def gap_command(
         [],
         help="Difference between two schemes to be seen, unit of the outcome; can be repeated.",
         show_default=False,
+        parser=_number,
+        metavar="NUMBER",
     ),
     seeds: list[int] = typer.Option([], help="Seeds of each scheme; can be repeated.", show_default=False),
-    sd: float | None = typer.Option(None, help="Standard deviation over seeds of one scheme."),
+    sd: float | None = typer.Option(
+        None, help="Standard deviation over seeds of one scheme.", parser=_number, metavar="NUMBER"
+    ),
     correlation: float | None = typer.Option(
         None,
         help="Of two schemes' outcomes over common seeds, if they are compared seed by seed; goes with --sd.",
@@ -64,7 +81,8 @@ def gap_command(
     ),
     runs: Path | None = typer.Option(
         None,
-        help="Pilot runs instead of --sd: a study's folder, or a .csv, .tsv or .parquet with one row a run.",
+        help="Pilot runs instead of --sd: a study's folder, a folder of complete runs, or a .csv, .tsv or .parquet with "
+        "one row a run.",
     ),
     value: str = typer.Option("test_loss_last", help="Column of the outcome in --runs.", metavar="COL"),
     scheme: str = typer.Option("scheme", help="Column of the scheme in --runs.", metavar="COL"),
@@ -91,8 +109,8 @@ def gap_command(
 
     Example: kdstats power gap --gap 0.01 --runs out/my-study --comparisons 8
     """
-    from kdstats.association.pilot import Spread, spread_of
-    from kdstats.association.power_gap import gap_power
+    from kdstats.association.pilot import GROUPS, Spread, spread_of
+    from kdstats.association.power_gap import gap_power, with_unpaired
 
     _check(fmt, plot, max(len(gap), 1) * max(len(seeds), 1))
     if (sd is None) == (runs is None):
@@ -108,10 +126,13 @@ def gap_command(
             "--unpaired goes with --runs; with --sd schemes are paired where --correlation is given"
         )
     if runs is not None:
+        table, said = _table(runs)
         columns = None if group is None else [name.strip() for name in group.split(",") if name.strip()]
-        spread = spread_of(
-            _table(runs), value=value, scheme=scheme, seed=seed, group=columns, paired=not unpaired
-        )
+        if columns is None and "recipe" in table.columns:
+            columns = [name for name in (*GROUPS, "recipe") if name in table.columns]
+        names: dict[str, Any] = {"value": value, "scheme": scheme, "seed": seed, "group": columns}
+        spread = spread_of(table, **names, paired=not unpaired)
+        spread = replace(spread, notes=(*said, *spread.notes))
     else:
         spread = Spread.given(
             sd if sd is not None else 0.0,
@@ -133,6 +154,9 @@ def gap_command(
         for g in _each(gap)
         for n in _each(seeds)
     ]
+    if runs is not None and not unpaired:
+        alone = spread_of(table, **names, paired=False)
+        plans = [with_unpaired(plan, alone) for plan in plans]
     from kdstats.cli.power_text import gap_answer, plot_to
 
     typer.echo(gap_answer(plans, fmt, _command()), nl=False)
@@ -144,7 +168,11 @@ def gap_command(
 @app.command("correlation")
 def correlation_command(
     r: list[float] = typer.Option(
-        [], help="True correlation within a pair; can be repeated.", show_default=False
+        [],
+        help="True correlation within a pair; can be repeated.",
+        show_default=False,
+        parser=_number,
+        metavar="NUMBER",
     ),
     schemes: list[int] = typer.Option([], help="Schemes in a pair; can be repeated.", show_default=False),
     pairs: list[int] = typer.Option(
@@ -216,12 +244,26 @@ def _each(given: Sequence[T]) -> Sequence[T | None]:
     return given or [None]
 
 
-def _table(path: Path) -> pd.DataFrame:
-    """Runs from a study's folder or a file."""
+def _table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Runs from a study's folder, a folder of runs or a file, and what there is to say of how they were read."""
     if path.is_dir():
+        from kdstats.records.paths import StudyPaths
         from kdstats.records.scanner import read_runs
 
-        return read_runs(path)
-    from kdstats.association.reading import read_table
+        table = StudyPaths(path).runs
+        if table.is_file():
+            return read_runs(path), []
+        from kdstats.recorded.outcomes import read_outcomes
 
-    return read_table(path)
+        try:
+            found, notes = read_outcomes(path)
+        except MissingError as error:
+            raise MissingError(
+                f"{path} has no {table.name}, and no runs to read instead ({error}); name a study's folder, a folder of "
+                "complete runs, or a .csv with one row a run: scheme, seed and the outcome (--value)"
+            ) from None
+        return found, [f"{len(found)} runs read from their folders; there is no {table.name}", *notes]
+    from kdstats.association.reading import read_with_layout
+
+    frame, layout = read_with_layout(path)
+    return frame, [layout] if layout else []

@@ -15,6 +15,7 @@ from kdstats.association.power_gap import GapPower
 from kdstats.tables import escape_latex, to_json, write
 
 SCHEMA = "kdstats/power/1"
+_MOST_SENTENCES = 6
 _GAP_COLUMNS: tuple[str, ...] = (
     "asked",
     "gap",
@@ -63,7 +64,7 @@ def gap_answer(plans: Sequence[GapPower], fmt: str, command: str) -> str:
     columns = ["gap", "seeds", "power", *(["interval"] if uncertain else []), "alpha", "df"]
     spread = first.spread
     lines = [
-        f"{_sentence(plans)}.",
+        *_sentences(plans),
         f"A difference of two runs has sd {first.sd_difference:.4g} ({spread.source}); one run {spread.sd_run:.4g}"
         + (f", correlation over seeds {spread.correlation:.2f}." if spread.paired else "."),
         f"Test: {first.method}.",
@@ -112,7 +113,7 @@ def correlation_answer(plans: Sequence[CorrelationPower], fmt: str, command: str
         columns=columns,
         headers={"alpha": "alpha of a test", "r_seen": "r as seen"},
         formats={"r": _short, "r_seen": _short, "power": _two, "alpha": _short},
-        lines=[f"{_sentence(plans)}.", *(f"Test: {m}." for m in dict.fromkeys(p.method for p in plans))],
+        lines=[*_sentences(plans), *(f"Test: {m}." for m in dict.fromkeys(p.method for p in plans))],
         raw=_R_COLUMNS,
     )
 
@@ -150,7 +151,12 @@ def _render(
     if fmt == "csv":
         return write("csv", [plan.to_dict() for plan in plans], [*raw])
     notes = list(dict.fromkeys(note for plan in plans for note in plan.notes))
-    said = ["", *lines, *(f"note: {note}" for note in notes)]
+    said = [
+        "",
+        *lines,
+        *(f"note: {note}" for note in notes),
+        "What the words mean: docs/method.md, section Words.",
+    ]
     table = write(fmt, rows, columns, headers, formats)
     head = f"{title[0].upper()}{title[1:]}"
     if fmt == "latex":
@@ -160,8 +166,12 @@ def _render(
     return f"{head}\n\n{table}" + "\n".join([*said, ""])
 
 
-def _sentence(plans: Sequence[GapPower] | Sequence[CorrelationPower]) -> str:
-    plan = plans[0]
+def _sentences(plans: Sequence[GapPower] | Sequence[CorrelationPower]) -> list[str]:
+    """One sentence a plan; with many the table says it all."""
+    return [f"{_sentence(plan)}." for plan in plans] if len(plans) <= _MOST_SENTENCES else []
+
+
+def _sentence(plan: GapPower | CorrelationPower) -> str:
     tests = f"two-sided alpha {plan.alpha:g}" + (
         ""
         if plan.comparisons == 1 or plan.adjust == "none"

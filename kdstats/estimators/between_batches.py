@@ -82,9 +82,10 @@ class BetweenBatches:
             np.add.at(sums[e], group, np.column_stack([*terms, size[:, None] * mean]))
         whole = sums.sum(axis=1, keepdims=True)
         if seen - epochs < 4 or n * epochs - seen < 1:
+            several = f"{seen} batches in {epochs} epochs" if epochs > 1 else f"{seen} batches in one epoch"
             raise UsageError(
-                f"{seen} batches of {n * epochs / seen:.3g} images in {epochs} epochs: too few to tell batches "
-                "from images; give no batch"
+                f"{several}, with {n * epochs / seen:.3g} images each that are there throughout: too few to tell batches "
+                "from images (4 batches more than epochs, and several images each, are needed)"
             )
         between, within, n0 = (float(part[0]) for part in _mean_squares(whole))
         used = sums[:, :, 0].sum(axis=0) > 0

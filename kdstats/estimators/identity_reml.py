@@ -68,10 +68,10 @@ class Batches:
         q = len(epoch_of)
         if q > MOST_BATCHES:
             raise UsageError(
-                f"REML takes at most {MOST_BATCHES:,} batches, not {q:,}; use method 'anova', fewer epochs, or no batch"
+                f"REML takes at most {MOST_BATCHES:,} batches, not {q:,}; use the method anova, or fewer epochs"
             )
         if q == epochs:
-            raise UsageError("one batch per epoch: batches cannot be told from epochs; give no batch")
+            raise UsageError("one batch per epoch: batches cannot be told from epochs")
         label = np.stack(codes, axis=1)
         indicator = np.zeros((n, q))
         indicator[np.arange(n)[:, None], label] = 1.0

@@ -65,7 +65,7 @@ class PoolLayout:
         k = len(counts) // batches_per_pool
         if k < 2:
             raise UsageError(
-                f"{images} images in {epochs} epochs of batches of {batch_size} make {k} pools of "
+                f"{images} images in {epochs} epoch{'s' * (epochs > 1)} of batches of {batch_size} make {k} pools of "
                 f"{batches_per_pool} batches; at least 2 are needed"
             )
         member = np.arange(k * batches_per_pool) // batches_per_pool

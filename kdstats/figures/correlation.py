@@ -22,6 +22,7 @@ from kdstats.association.panels import Columns, Panel, group_columns, numbers, s
 from kdstats.errors import UsageError
 from kdstats.figures.placement import print_statistics
 from kdstats.figures.style import COLUMN, PAGE, Mark, marks, plain, style
+from kdstats.tables import inside_one
 
 MOST_PANELS = 40
 MOST_MARKS = 24  # labels beyond this are drawn alike: a longer legend cannot be read
@@ -335,9 +336,7 @@ def statistics_text(fact: PanelFacts) -> str:
     for k, method in enumerate(METHODS):
         estimate, low, high = fact.coefficients[method]
         tail = f"  n = {fact.n}" if k == 0 else ""
-        lines.append(f"{SYMBOLS[method]} {_signed(estimate)} [{_signed(low)}, {_signed(high)}]{tail}")
+        lines.append(
+            f"{SYMBOLS[method]} {inside_one(estimate)} [{inside_one(low)}, {inside_one(high)}]{tail}"
+        )
     return "\n".join(lines)
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0 turns -0.0 into 0.0

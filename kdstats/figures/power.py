@@ -60,7 +60,9 @@ class PowerFacts:
         return text
 
     def _at(self, at: float) -> str:
-        return f"{self.axis} {at:.3g}" if self.axis in ("gap", "r") else f"{at:.0f} {self.axis}"
+        if self.axis in ("gap", "r"):
+            return f"{self.axis} {at:.3g}"
+        return f"{at:.0f} {self.axis}" if at != 1 else "1 pair, tested alone"
 
 
 def power_figure(plans: Sequence[GapPower | CorrelationPower]) -> tuple[Figure, PowerFacts]:
@@ -92,6 +94,15 @@ def power_figure(plans: Sequence[GapPower | CorrelationPower]) -> tuple[Figure, 
             )
         for curve, plan, color in zip(curves, plans, _COLORS, strict=False):
             ax.plot([curve.answer], [plan.power], "o", color=color, markersize=4.5, zorder=4)
+            if curve.answer < curve.at[0]:  # one pair has a test of its own, which the line does not show
+                ax.annotate(
+                    "one pair: another test",
+                    (curve.answer, plan.power),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    color=color,
+                )
         if first.asked != "power":
             ax.axhline(first.target, color="#4d4d4d", linewidth=0.7, linestyle=(0, (4, 2)), zorder=2)
         ax.set_ylim(0, 1.02)

@@ -268,8 +268,8 @@ def _v3(steps: list[NDArray[np.float64]], notes: list[str]) -> float | None:
     u = v3_sets(steps)
     if len(u) < LEAST_OBSERVATIONS:
         notes.append(
-            f"{len(steps)} full steps make {len(u)} sets of {V3_ENTRIES:,} values: no wang2022_v3 (needs 5; it is "
-            "published with 100)"
+            f"{len(steps)} full steps make {len(u)} set{'s' * (len(u) != 1)} of {V3_ENTRIES:,} values: too few for "
+            f"wang2022_v3, the released statistic (it needs {LEAST_OBSERVATIONS} and is published with {V3_OBSERVATIONS})"
         )
         return None
     try:

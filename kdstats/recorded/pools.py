@@ -87,7 +87,8 @@ def _value(pools: list[NDArray[np.float64]], confidence: float, label: str) -> t
     if len(pools) < LEAST_POOLS:
         return (
             None,
-            f"the recorded steps make {len(pools)} pools of {BATCHES_PER_POOL}, fewer than {LEAST_POOLS}",
+            f"the recorded steps make {len(pools)} pool{'s' * (len(pools) != 1)} of {BATCHES_PER_POOL} steps, and a "
+            f"spread over pools needs {LEAST_POOLS} of them",
         )
     means = check_probabilities(np.stack(pools), "pool means")
     try:

@@ -13,6 +13,7 @@ from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.intervals import t_quantile
 from kdstats.estimators.log_value import centre_of
 from kdstats.estimators.tstddev import ROOT_NOTE
+from kdstats.recorded.differences import differences
 from kdstats.recorded.estimate import Measured, RunEstimate
 
 COVARIANCE = ("mean_variance", "mean_covariance", "risk_variance", "iid_risk_variance", "design_effect")
@@ -140,16 +141,31 @@ def alike(found: Iterable[RunEstimate]) -> list[list[RunEstimate]]:
 
 def split_notes(groups: Sequence[Sequence[RunEstimate]]) -> list[str]:
     """Which schemes stand in several rows because their runs are unlike."""
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[tuple[str, ...], list[Sequence[RunEstimate]]] = {}
     for group in groups:
         run = group[0].run
-        key = (run.dataset, run.teacher, run.student, run.scheme)
-        seen[key] = seen.get(key, 0) + 1
+        seen.setdefault((run.dataset, run.teacher, run.student, run.scheme), []).append(group)
+    notes = []
+    for (_, teacher, student, scheme), unlike in seen.items():
+        if len(unlike) > 1:
+            what = differences(unlike)
+            notes.append(
+                f"{scheme or 'runs without a scheme'} of {teacher}/{student}: runs of {len(unlike)} definitions or "
+                f"recipes, not averaged together{f'; they differ in {what}' if what else ''}"
+            )
+    return notes
+
+
+def few_seeds_note(groups: Sequence[Sequence[RunEstimate]], confidence: float) -> list[str]:
+    """What two seeds do to an interval, where a scheme has two."""
+    two = list(dict.fromkeys(group[0].run.scheme or "?" for group in groups if len(group) == 2))
+    if not two:
+        return []
+    named = ", ".join(two[:3]) + (f" and {len(two) - 3} more" if len(two) > 3 else "")
+    reach, five = (t_quantile(confidence, df) for df in (1, 4))
     return [
-        f"{scheme or 'runs without a scheme'} of {teacher}/{student}: runs of {count} definitions or recipes, not "
-        "averaged together"
-        for (_, teacher, student, scheme), count in seen.items()
-        if count > 1
+        f"2 seeds ({named}): with 1 degree of freedom an interval reaches {reach:.3g} standard errors to either side and "
+        f"says little; train more seeds (5 reach {five:.2g})"
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdstats.tables.layout import write_summary
-from kdstats.tables.numbers import decimals_of, with_decimals
+from kdstats.tables.numbers import decimals_of, inside_one, with_decimals
 from kdstats.tables.summary import Cell, Summary, summarise
 from kdstats.tables.writers import (
     FORMATS,
@@ -30,6 +30,7 @@ __all__ = [
     "decimals_of",
     "escape_latex",
     "escape_markdown",
+    "inside_one",
     "summarise",
     "to_csv",
     "to_json",

@@ -41,3 +41,15 @@ def with_decimals(value: float, decimals: int) -> str:
     ('0.000', '−1.5')
     """
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
+def inside_one(value: float) -> str:
+    """A correlation to two decimals, or to as many up to four as keep it from looking like ±1 when it is not.
+
+    >>> inside_one(0.9951), inside_one(-0.31), inside_one(1.0), inside_one(0.99996)
+    ('0.995', '−0.31', '1.00', '1.0000')
+    """
+    for places in (2, 3, 4):
+        if abs(round(value, places)) < 1 or abs(value) == 1:
+            return with_decimals(value, places)
+    return with_decimals(value, 4)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdstats.errors import CheckError, UsageError, unknown
+from kdstats.tables.excluded import excluded_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,10 +143,8 @@ def summarise(
             raise UsageError(f"the table has more than one column named {name!r}")
         if keys.count(name) > 1:
             raise UsageError(f"column {name!r} is named twice in by")
-    used, excluded = runs, 0
-    if "excluded" in runs.columns:
-        out = runs["excluded"].map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes"))
-        used, excluded = runs[~out.astype(bool)], int(out.sum())
+    out = excluded_rows(runs)
+    used, excluded = runs[~out], int(out.sum())
     if used.empty:
         raise UsageError(
             "no runs to summarise" + (f" ({excluded} are marked as excluded)" if excluded else "")

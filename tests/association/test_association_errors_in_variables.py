@@ -333,3 +333,24 @@ def test_results_beyond_a_float_and_lone_points_are_named():
     for statistic, a, b in (("slope", lone, y), ("pearson", x, lone)):
         with pytest.raises(CheckError, match="without point 8"):
             simex_fit(a, b, x_se=0.1, y_se=0.1, statistic=statistic, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("statistic", ["slope", "pearson"])
+def test_simex_extrapolates_nothing_from_a_column_that_is_all_error(statistic):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 9))
+    sd = float(x.std(ddof=1))
+    for share, lost in ((0.99, False), (1.01, True)):
+        found = simex_fit(
+            x,
+            y,
+            x_se=sd * share**0.5,
+            y_se=None,
+            statistic=statistic,
+            replicates=10,
+            rng=np.random.default_rng(1),
+        )
+        assert np.isnan(found.estimate) == lost
+        assert any("nothing is extrapolated" in note for note in found.notes) == lost
+        if lost:
+            assert (found.low, found.high) == ((-1, 1) if statistic == "pearson" else (-np.inf, np.inf))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kdstats import correlate
 from kdstats.association.attenuation import disattenuated
 from kdstats.association.concordance import leave_one_pair_out
 from kdstats.association.mixed import mixed_model
+from kdstats.association.partial import partial_correlation
 from kdstats.association.rank_table import rank_probabilities
 from kdstats.association.regression import regress
+from kdstats.association.regret import regret
 from kdstats.association.repeated import repeated_correlation
+from kdstats.association.simex import simex
 from kdstats.association.wild import wild_bootstrap
-from kdstats.errors import CheckError, UsageError
+from kdstats.errors import CheckError, KdstatsError, UsageError
 from kdstats.tables.summary import summarise
 
 SCALES = [(1e160, 1.0), (1.0, 1e160), (1.0, 1e-200), (1e-200, 1e-200), (1e200, 1e200)]
@@ -133,3 +140,42 @@ def test_an_index_named_like_a_column_changes_nothing():
     ]
     assert both[0].notes == both[1].notes
     assert [c.mean for c in both[0].cells] == [c.mean for c in both[1].cells]
+
+
+FUNCTIONS = {
+    "correlate": lambda df: correlate(df, **KNOWN, label="scheme", permutations=99),
+    "repeated": lambda df: repeated_correlation(df, **KNOWN, label="scheme", permutations=99),
+    "partial": lambda df: partial_correlation(df, **KNOWN, covariates=["z"], across=True, permutations=99),
+    "regress": lambda df: regress(df, **KNOWN, label="scheme"),
+    "wild": lambda df: wild_bootstrap(df, **KNOWN, draws=99, rng=np.random.default_rng(0)),
+    "pair out": lambda df: leave_one_pair_out(df, **KNOWN, rng=np.random.default_rng(0)),
+    "regret": lambda df: regret(df, **KNOWN, resamples=99, rng=np.random.default_rng(0)),
+    "disattenuated": lambda df: disattenuated(df, **KNOWN, x_se="se", y_se=None),
+    "simex": lambda df: simex(df, **KNOWN, x_se="se", y_se=None, replicates=5),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@settings(max_examples=12, deadline=None)
+@given(
+    powers=st.tuples(*[st.sampled_from([-300, -160, 0, 150, 200, 300])] * 4),
+    of=st.sampled_from(["x", "y", "both"]),
+)
+def test_panels_of_unlike_scale_give_numbers_or_a_named_error(name, powers, of):
+    df = table().assign(se=0.1, z=np.tile(np.arange(9.0) ** 2, 4))
+    factor = 10.0 ** np.array(powers, dtype=float)[df["pair"].to_numpy()]
+    for column in ("x", "y") if of == "both" else (of,):
+        df[column] *= factor
+    if of != "y":
+        df["se"] *= factor
+    with contextlib.suppress(KdstatsError):
+        FUNCTIONS[name](df)
+
+
+def test_a_panel_beside_a_far_larger_one_still_takes_part_in_the_test_of_slopes():
+    df = table()
+    df.loc[df["pair"] == 0, ["x", "y"]] *= 1e-170
+    found = repeated_correlation(df, **KNOWN, permutations=99)
+    large = repeated_correlation(df[df["pair"] != 0], **KNOWN, permutations=99)
+    assert found.estimate == pytest.approx(large.estimate, rel=1e-12)
+    assert 0 <= found.p_slopes <= 1

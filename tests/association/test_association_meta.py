@@ -134,3 +134,11 @@ def test_holm_is_statsmodels():
         holm([0.1, math.nan])
     with pytest.raises(UsageError):
         holm([[0.1]])
+
+
+def test_a_factor_that_rounds_to_1_is_not_called_below_1():
+    for scale, noted in ((0.9999, False), (0.9, True), (1.1, False)):
+        half = (scale / 3) ** 0.5 / 2  # two panels of nine points: the factor is 3 (z1 - z2)²
+        found = meta_analysis(np.tanh([0.5 - half, 0.5 + half]), 9)
+        assert found.hk_scale == pytest.approx(scale if found.tau2 == 0 else found.hk_scale)
+        assert any("Hartung-Knapp factor" in note for note in found.notes) == noted

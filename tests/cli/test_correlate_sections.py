@@ -256,7 +256,7 @@ def test_points_on_a_line_have_no_corrected_slope(run, tmp_path, column, slopes)
 
 
 def test_duplicated_labels_are_noted_once_and_group_is_hinted_at(run, path):
-    out = run(path, "--x", "t", "--y", "loss", "--label", "scheme")[1]
+    out = run(path, "--x", "t", "--y", "loss", "--label", "scheme", "--repeats", "keep")[1]
     assert out.count("more than one point is labelled") == 1
     assert "--group pair" in out
 
@@ -270,7 +270,7 @@ def test_a_doubled_panel_is_a_note_for_the_part_it_breaks(run, table, tmp_path):
 
 
 def test_meta_notes_surface_in_print(run):
-    out = run("--published", "wang2022", "--show", "panels")[1]
+    out = run("--published", "wang2022", "--show", "panels,across")[1]
     assert "is moved to 0.9917 for Fisher's z (ρ of CIFAR-100 vgg13/vgg8" in out
     assert "Spearman's rho near ±1 from n = 9 points is biased towards 0" in out
 

@@ -67,7 +67,7 @@ def test_table_over_seeds(run, made):
     assert "epoch 6; 5 runs, 460 rows" in out
     assert "Correlation of two losses that share" in out
     assert "95 % intervals over seeds" in out
-    assert "no wang2022_v3 (needs 5" in out
+    assert "too few for wang2022_v3, the released statistic (it needs 5" in out
     assert err.count("run ") == 5
     assert "\x1b[" not in out
 
@@ -175,7 +175,7 @@ def test_one_malformed_run_does_not_hide_the_others(run, study):
     code, out, err = run(study, "--epochs", "2:")
     assert code == 3
     assert "3 runs are left out" in err
-    for said in ("nested too deeply", "what it says of 'pools.parquet'", "recorded 1 epochs from 1 to 1"):
+    for said in ("nested too deeply", "what it says of 'pools.parquet'", "recorded epoch 1 alone"):
         assert said in err
     assert "Traceback" not in err
     assert re.search(r"^cutmix +1 ", out, re.M)
@@ -233,3 +233,50 @@ def test_torch_is_not_needed(made):
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("dataset,teacher,student,scheme")
+
+
+def test_a_reason_that_many_runs_share_is_said_once(run, made):
+    code, out, err = run(made, "--epochs", "7")
+    last = err.splitlines()[-1]
+    assert (code, out) == (2, "")
+    assert last.count("seed=") == 1
+    assert "seed=0 (and 4 more) recorded 6 epochs from 1 to 6, none in --epochs 7" in last
+
+
+def test_two_seeds_are_noted_and_three_are_not(run, made):
+    out = run(made)[1]
+    assert (
+        "note: 2 seeds (identity): with 1 degree of freedom an interval reaches 12.7 standard errors" in out
+    )
+    assert "2 seeds (" not in run(made / "cutmix")[1]
+    assert "2 seeds (" not in run(made, "--by", "run")[1]
+
+
+def test_how_to_read_the_numbers(run, made):
+    out = run(made)[1]
+    assert "Mean covariance: lower is better by the paper's argument" in out
+    assert "T. stddev over seeds: the interval is over runs; on a study's page" in out
+    alone = run(made / "cutmix" / "seed=0")[1]
+    assert "over the steps and pools of the run" in alone
+    assert "T. stddev over seeds" not in alone
+    assert out.splitlines()[-1] == "What the words mean: docs/method.md, section Words."
+
+
+def test_a_note_of_one_scheme_names_it(run, made):
+    out = run(made, "--components", "reml")[1]
+    for line in out.splitlines():
+        if line.startswith("note: 2 of 2 runs: an epoch holds only"):
+            assert line.endswith("(t_stddev of identity)")
+            break
+    else:
+        pytest.fail(out)
+
+
+def test_in_what_unlike_runs_differ(run, study):
+    for seed, lr in ((0, 0.1), (1, 0.1), (2, 0.05)):
+        folder = study / "cutmix" / f"seed={seed}"
+        card = {"run": {"scheme": "cutmix", "seed": seed, "recipe": {"lr": lr}}, "recipe_digest": f"{lr}" * 8}
+        (folder / "run.json").write_text(json.dumps(card))
+        write_done(RunPaths(folder))
+    out = run(study / "cutmix", "--components", "none")[1]
+    assert "not averaged together; they differ in recipe.lr 0.1 or 0.05" in out

@@ -17,7 +17,8 @@ from kdstats import power
 from kdstats.cli import power as subject
 from kdstats.console import run_program
 from kdstats.records.part import write_table
-from kdstats.records.paths import StudyPaths
+from kdstats.records.paths import RunPaths, StudyPaths
+from kdstats.records.writer import write_done
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(subject.app, name="power")
@@ -206,3 +207,105 @@ def test_the_installed_command_knows_it_and_torch_stays_out():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Schemes needed" in done.stdout
+
+
+def finished(folder, scheme: str, seed: int, loss: float, recipe: str = "abc") -> None:
+    """A complete run as ``runners.student`` leaves it, without records."""
+    folder.mkdir(parents=True)
+    run = {"dataset": "d", "teacher": "t", "student": "s", "scheme": scheme, "seed": seed}
+    (folder / "run.json").write_text(json.dumps({"run": run}))
+    outcome = {"test_loss_last": loss, "acc_last": 0.5, "best_chosen_by": "test images"}
+    write_done(RunPaths(folder), {"outcome": outcome, "run": run, "recipe_digest": recipe})
+
+
+def test_a_folder_of_runs_without_a_table(run, tmp_path):
+    rng = np.random.default_rng(2)
+    rows = [(s, k, 1 + 0.01 * rng.normal()) for s in ("identity", "mixup") for k in range(4)]
+    for scheme, seed, loss in rows:
+        finished(tmp_path / "runs" / scheme / f"seed={seed}", scheme, seed, loss)
+    (tmp_path / "runs" / "begun").mkdir()
+    (tmp_path / "runs" / "begun" / "run.json").write_text("{}")
+    found = power(gap=0.02, runs=pd.DataFrame(rows, columns=["scheme", "seed", "test_loss_last"]))
+    code, out, err = run("gap", "--gap", 0.02, "--runs", tmp_path)
+    assert (code, err) == (0, "")
+    assert f"needs {found.seeds} seeds of each scheme" in out
+    assert "note: 8 runs read from their folders; there is no runs.parquet" in out
+    assert "note: 1 of 9 runs are left out" in out
+    assert "has no done.json" in out
+
+
+def test_runs_of_unlike_recipes_are_not_taken_for_repeats(run, tmp_path):
+    rng = np.random.default_rng(3)
+    for recipe in ("one", "two"):
+        for scheme in ("identity", "mixup"):
+            for seed in range(3):
+                finished(tmp_path / recipe / scheme / str(seed), scheme, seed, rng.normal(), recipe)
+    code, out, err = run("gap", "--gap", 1, "--runs", tmp_path)
+    assert (code, err) == (0, "")
+    assert "12 runs in 2 panels" in out
+
+
+def test_a_folder_without_outcomes_says_what_is_needed(run, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    write_done(RunPaths(folder))
+    for where in (folder, tmp_path / "empty"):
+        where.mkdir(exist_ok=True)
+        code, out, err = run("gap", "--gap", 1, "--runs", where)
+        assert (code, out) == (4, "")
+        assert "has no runs.parquet" in err
+        assert "a .csv with one row a run: scheme, seed and the outcome (--value)" in err
+
+
+def test_where_pairing_costs_seeds_it_is_said(run, tmp_path):
+    rng = np.random.default_rng(4)
+    seeds = [rng.permutation(4) / 50 for _ in range(2)]  # opposite luck: pairing by seed helps nothing
+    seeds[1] = -seeds[0] + 0.001 * rng.normal(size=4)
+    runs = pd.DataFrame(
+        [
+            {"scheme": f"s{i}", "seed": k, "test_loss_last": v}
+            for i, own in enumerate(seeds)
+            for k, v in enumerate(own)
+        ]
+    )
+    runs.to_csv(tmp_path / "r.csv", index=False)
+    free = power(gap=0.02, runs=runs, paired=False)
+    out = run("gap", "--gap", 0.02, "--runs", tmp_path / "r.csv")[1]
+    assert f"note: gap 0.02: without pairing (--unpaired) {free.seeds} seeds are enough" in out
+    assert "without pairing" not in run("gap", "--gap", 0.02, "--runs", tmp_path / "r.csv", "--unpaired")[1]
+
+
+def test_every_gap_has_a_sentence(run):
+    out = run("gap", "--gap", 0.5, "--gap", 1, "--sd", 1)[1]
+    assert "A gap of 0.5 needs 64 seeds of each scheme" in out
+    assert "A gap of 1 needs 17 seeds of each scheme" in out
+    many = run("gap", *[w for g in range(1, 9) for w in ("--gap", g)], "--sd", 1)[1]
+    assert "A gap of" not in many
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("0,01", "a decimal comma: write 0.01"), ("x", "'x' is no number")]
+)
+def test_a_number_that_is_none(run, text, said):
+    code, out, err = run("gap", "--gap", text, "--sd", 1)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_few_pairs_are_noted(run):
+    words = ("correlation", "--r", 0.8, "--schemes", 9)
+    said = "the test changes from 1 to 2 pairs"
+    out = run(*words, *(w for k in (1, 2, 3, 4) for w in ("--pairs", k)))[1]
+    assert out.count(said) == 1
+    assert said in run(*words, "--pairs", 2)[1]
+    assert said in run(*words)[1]  # solved for, and one is enough
+    assert said not in run(*words, "--pairs", 1)[1]
+    assert said not in run(*words, "--pairs", 4)[1]
+
+
+def test_one_pair_is_told_apart_in_the_figure(run, tmp_path):
+    code, _, err = run("correlation", "--r", 0.8, "--schemes", 9, "--plot", tmp_path / "p.svg")
+    assert code == 0
+    assert "1 pair, tested alone (power 0.82)" in err
+    assert "1 pairs" not in err

@@ -193,4 +193,5 @@ def test_few_units_say_so():
     assert "20 images" in notes
     assert "12 batches" in notes
     assert "trend" in found.components["epoch"].notes[0]
-    assert components_of(layout(7, 120, 10, 2, 12)).components["image"].notes == ()
+    assert "100 batches" in components_of(layout(7, 120, 10, 2, 12)).components["batch"].notes[0]
+    assert components_of(layout(7, 120, 16, 2, 12)).components["image"].notes == ()
