@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Card:
         provenance: Version, commit, machine, command, times.
         threads: Threads of every run; None in cards of earlier versions.
         variants: Pair → its schemes and seeds, where variants ask for different ones.
+        losses: Variant → its distillation loss; the study's own under ``""`` where it has none.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Card:
     provenance: Mapping[str, Any]
     threads: int | None = None
     variants: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] | None = None
+    losses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def asked(self) -> Iterator[tuple[str, str, int]]:
         """``(pair, scheme, seed)`` of every run asked for."""
@@ -146,6 +148,8 @@ def read_card(path: Path) -> Card:
         provenance=raw["provenance"],
         threads=threads if isinstance(threads, int) else None,
         variants=variants or None,
+        losses={str(name): dict(said.get("kd") or {}) for name, said in (raw.get("variants") or {}).items()}
+        or {"": raw["kd"]},
     )
 
 

@@ -80,7 +80,7 @@ def on_order(order: pd.DataFrame, told: pd.DataFrame, table: pd.DataFrame) -> It
         first = records(stands)[0]
         since = "the first look on, at" if not len(wrong) else "the look at"
         since += f" {int(first['batches']):,} batches" + ("" if not len(wrong) else " on")
-        yield f"{head}; from {since}, all of these stand rightly in every repeat."
+        yield f"{head}; from {since}, all of these stand rightly in these repeats; a new probe may need more."
 
 
 def on_rank(table: pd.DataFrame, told: pd.DataFrame) -> Iterator[str]:

@@ -13,20 +13,21 @@ the step found it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from analyses import seeds as seeds_
+from analyses.image_dynamics import LEARNT, Dynamics
 from analyses.levels import CANNOT
 from analyses.over_seeds import against, summarise
+from analyses.spread import note_of_few
 from analyses.step_records import RecordedRun, recorded_runs
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, listed, records, sizes
+from analyses.words import count, estimate, listed, records, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import PAGE, plain, style
 from kdstats.labels import label_of
@@ -34,7 +35,6 @@ from kdstats.records.scanner import scan
 
 QUESTION = "Which images are learnt, forgotten, or never learnt, and does augmentation change that?"
 REFERENCE = "identity"
-LEARNT = 0.5
 MEASURES = {
     "forgotten": "share of images forgotten once or more",
     "never_learnt": "share of images never learnt",
@@ -43,7 +43,6 @@ MEASURES = {
 }
 PANELS = 6
 LEAST_EPOCHS = 3
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ class DataMaps:
         per_run: A row per run: every name of :data:`MEASURES`, ``events`` (per image), ``undecided`` (share of rows of
             which the records do not say whether the image was learnt), ``images, epochs, first, last, every``.
         table: Means over seeds with intervals, a row per pair and scheme.
-        differences: Against identity within seeds: ``pair, scheme, measure, difference, low, high``; the intervals of a
-            pair and measure hold together.
+        differences: Against identity within seeds: ``pair, scheme, measure, seeds`` (the fewest of a scheme),
+            ``difference, low, high``; the intervals of a pair hold together over all measures.
         findings: In words.
     """
 
@@ -89,74 +88,6 @@ class DataMaps:
     def figure(self) -> tuple[Figure, MapFacts] | None:
         """Maps of the first pair, up to six schemes; None where nothing was recorded."""
         return None if self.samples.empty else _draw(self.samples, self.per_run)
-
-
-@dataclass
-class Dynamics:
-    """Sums over the epochs of one run, by sample id: memory grows with the images, not with the epochs.
-
-    Attributes:
-        seen: Epochs in which the image was recorded.
-        mean: Running mean of its probabilities.
-        squares: Sum of squared deviations from the running mean (Welford 1962).
-        learnt: Epochs in which p > ½.
-        events: Times it was learnt and not at the next epoch seen.
-        before: Whether it was learnt when last seen.
-        label: Its class; −1 where never seen.
-    """
-
-    seen: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    mean: Floats = field(default_factory=lambda: np.zeros(0))
-    squares: Floats = field(default_factory=lambda: np.zeros(0))
-    learnt: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    events: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    before: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    label: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def add(self, ids: NDArray[np.int64], p: Floats, labels: NDArray[np.int64]) -> None:
-        """Some images of one epoch, each once and in order of epochs.
-
-        Raises:
-            CheckError: An image has another label than before.
-        """
-        self._grow(int(ids.max()) + 1 if len(ids) else 0)
-        changed = (self.label[ids] >= 0) & (self.label[ids] != labels)
-        if changed.any():
-            raise CheckError(f"sample {int(ids[changed][0])} has another label than before")
-        self.seen[ids] += 1
-        gap = p - self.mean[ids]
-        self.mean[ids] += gap / self.seen[ids]
-        self.squares[ids] += gap * (p - self.mean[ids])
-        now = p > LEARNT
-        self.learnt[ids] += now
-        self.events[ids] += self.before[ids] & ~now
-        self.before[ids] = now
-        self.label[ids] = labels
-
-    def frame(self) -> pd.DataFrame:
-        """A row per image: ``sample_id, label, confidence, variability, correctness, forgetting, never_learnt``."""
-        ids = np.flatnonzero(self.seen)
-        n = self.seen[ids]
-        return pd.DataFrame(
-            {
-                "sample_id": ids,
-                "label": self.label[ids],
-                "confidence": self.mean[ids],
-                "variability": np.sqrt(self.squares[ids] / n),
-                "correctness": self.learnt[ids] / n,
-                "forgetting": self.events[ids],
-                "never_learnt": self.learnt[ids] == 0,
-            }
-        )
-
-    def _grow(self, size: int) -> None:
-        more = size - len(self.seen)
-        if more <= 0:
-            return
-        for name in ("seen", "mean", "squares", "learnt", "events", "before", "label"):
-            old = getattr(self, name)
-            fill = -1 if name == "label" else 0
-            setattr(self, name, np.concatenate([old, np.full(more, fill, old.dtype)]))
 
 
 def run(study: Study) -> DataMaps:
@@ -263,31 +194,42 @@ def _table(per_run: pd.DataFrame) -> pd.DataFrame:
     shares = ["forgotten", "never_learnt", "confidence", "undecided"]
     ends = [f"{name}_{end}" for name in shares for end in ("low", "high")]
     table[ends] = table[ends].clip(0, 1)
+    # Runs that agree to the last digit, as counts of rare images do, say nothing of what another run would give.
+    spans = per_run.groupby(["pair", "scheme"], sort=False)
+    for name in [*MEASURES, "events", "undecided"]:
+        still = (spans[name].max() == spans[name].min()).to_numpy()
+        table.loc[still, [f"{name}_low", f"{name}_high"]] = np.nan
     return table
 
 
 def _differences(per_run: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for pair, own in per_run.groupby("pair", sort=False):
+        seeds = int(own.groupby("scheme")["seed"].nunique().min())
         for name in MEASURES:
             for scheme, gap in _gaps(own, str(pair), name).items():
                 rows.append(
-                    {"pair": pair, "scheme": scheme, "measure": name}
+                    {"pair": pair, "scheme": scheme, "measure": name, "seeds": seeds}
                     | dict(zip(("difference", "low", "high"), gap, strict=True))
                 )
     return pd.DataFrame(rows)
 
 
 def _gaps(own: pd.DataFrame, pair: str, name: str) -> dict[str, tuple[float, float, float]]:
-    """Differences from the reference within seeds; one residual variance unless the schemes' spreads are unlike."""
+    """Differences from the reference within seeds; the intervals of a pair hold together over all measures.
+
+    Where some runs are missing, every scheme is compared over the seeds that it shares with the reference.
+    """
     found = seeds_.of_runs(own, pair, name)
     if REFERENCE not in found.schemes:
         return {}
-    if not found.paired or found.equal_spread() < 1 - CONFIDENCE:
-        return {scheme: gap for (_, scheme), gap in against(own, name, REFERENCE).items()}
+    if not found.paired:
+        gaps = against(own, name, REFERENCE, families=len(MEASURES))
+        return {scheme: gap for (_, scheme), gap in gaps.items()}
     base = found.schemes.index(REFERENCE)
     others = [at for at in range(len(found.schemes)) if at != base]
-    return {found.schemes[at]: found.difference(at, base, len(others)) for at in others}
+    family = len(MEASURES) * len(others)
+    return {found.schemes[at]: found.difference(at, base, family, len(MEASURES)) for at in others}
 
 
 def _recorded(per_run: pd.DataFrame) -> Iterator[str]:
@@ -314,8 +256,7 @@ def _recorded(per_run: pd.DataFrame) -> Iterator[str]:
 def _findings(table: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:
     for pair, rows in table.groupby("pair", sort=False):
         each = [
-            f"{row['scheme']} {estimate(row['forgotten'], row['forgotten_low'], row['forgotten_high'], 3)} and "
-            f"{estimate(row['never_learnt'], row['never_learnt_low'], row['never_learnt_high'], 3)}"
+            f"{row['scheme']} {_share(row, 'forgotten')} and {_share(row, 'never_learnt')}"
             for row in records(rows)
         ]
         n = sizes([int(k) for k in rows["seeds"]])
@@ -332,10 +273,19 @@ def _findings(table: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:
             f"{row['scheme']} by {estimate(row['difference'], row['low'], row['high'])}"
             for row in told.to_dict("records")
         ]
+        few = note_of_few(int(rows["seeds"].min()))
         if said:
-            yield f"{of}: the {label} differs from that of {REFERENCE} under {listed(said)}."
+            family = f"intervals of {len(MEASURES)} measures and all schemes hold together{few}"
+            yield f"{of}: the {label} differs from that of {REFERENCE} under {listed(said)} ({family})."
         else:
             yield f"{of}: no scheme can be told from {REFERENCE} by the {label}."
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    """A share with its interval; a share that is 0 in every run has none, for a rare image is missed easily."""
+    if row[name] == 0:
+        return f"none in {count(int(row['seeds']), 'run')}"
+    return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], 3)
 
 
 def _draw(samples: pd.DataFrame, per_run: pd.DataFrame) -> tuple[Figure, MapFacts]:

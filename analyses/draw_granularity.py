@@ -23,6 +23,7 @@ from analyses.levels import CANNOT, OUTCOME, Axis, why_not
 from analyses.measured import Measured
 from analyses.over_seeds import t_interval
 from analyses.settings import TrainedRun, stratum_key, trained_runs
+from analyses.spread import note_of_few
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, listed, records
 
@@ -42,7 +43,8 @@ class DrawGranularity:
             inputs_ratio_high``. The intervals of a teacher hold together. They take the two measurements as independent;
             on common images they are positively correlated, which makes these too wide.
         outcome: A row per group of like runs and scheme: ``group, scheme, seeds, difference, low, high`` of the test loss
-            (nats), within seeds, spread pooled over the group's schemes; those of a group hold together.
+            (nats), within seeds, spread the larger of the scheme's own and the one pooled over the group; those of a
+            group hold together.
         overall: A row per group: the mean difference over schemes, ``group, schemes, seeds, difference, low, high``.
         same: Group → schemes whose runs are the same under both, seed by seed: they draw nothing.
         findings: In words.
@@ -209,21 +211,19 @@ def _several(groups: dict[Any, list[dict[str, Any]]], pair: str) -> bool:
 
 
 def _per_scheme(name: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every scheme's difference; the spread over seeds is that of :class:`analyses.seeds.Seeds`, of differences."""
+    """Every scheme's difference with ends, see :meth:`analyses.seeds.Seeds.means_together`."""
     found = seeds_.of_runs(frame, name, "difference")
-    k = len(found.schemes)
-    known = found.mean_df > 0 and math.isfinite(found.mean_variance)
-    quantile = float(special.stdtrit(found.mean_df, 1 - (1 - CONFIDENCE) / 2 / k)) if known else math.nan
+    lows, highs = found.means_together()
     return [
         {
             "group": name,
             "scheme": scheme,
             "seeds": int(n),
             "difference": float(mean),
-            "low": float(mean - quantile * se),
-            "high": float(mean + quantile * se),
+            "low": float(low),
+            "high": float(high),
         }
-        for scheme, n, mean, se in zip(found.schemes, found.n, found.mean, found.se, strict=True)
+        for scheme, n, mean, low, high in zip(found.schemes, found.n, found.mean, lows, highs, strict=True)
     ]
 
 
@@ -287,7 +287,9 @@ def _of_outcome(
         return
     for name, part in outcome.groupby("group", sort=False):
         told = [row for row in records(part) if row["low"] > 0 or row["high"] < 0]
-        family = f"intervals of {count(len(part), 'scheme')} hold together"
+        family = (
+            f"intervals of {count(len(part), 'scheme')} hold together{note_of_few(int(part['seeds'].min()))}"
+        )
         if told:
             each = listed(
                 [f"{row['scheme']} by {estimate(row['difference'], row['low'], row['high'])}" for row in told]

@@ -25,7 +25,9 @@ class GranularityFacts:
 
     def caption(self) -> str:
         """The caption, from the fields."""
-        parts = ["Sample draws against batch draws, 95 % intervals that hold together within a panel"]
+        parts = [
+            "Sample draws against batch draws, 95 % intervals that hold together within a teacher or group"
+        ]
         if self.measured:
             parts.append(
                 f"ratios of T. stddev and of effective inputs ({count(self.measured, 'measurement')}, taken as "

@@ -2,7 +2,9 @@
 
 Every number of epochs is a run of its own, its schedule stretched with it; an epoch within one run is no substitute.
 The optimum is the number with the lowest mean among those tried. Its interval comes from draws of the true means under
-a flat prior (:meth:`analyses.seeds.Seeds.draws`): central quantiles of where the lowest mean lies.
+a flat prior (:meth:`analyses.seeds.Seeds.draws`): central quantiles of where the lowest mean lies. The lowest outcome
+itself is the mean at that number with the interval of that mean, and two curves' lowest are compared within seeds: draws
+know nothing of what the seeds of a curve have in common, so their minima may be read for the place only.
 
 Wang et al. (v1) claim that augmentation moves the optimum of distillation further than that of cross-entropy.
 """
@@ -21,6 +23,7 @@ from matplotlib.figure import Figure
 from analyses import seeds as seeds_
 from analyses.epoch_sweep_figure import EpochFacts, draw_epochs
 from analyses.levels import Axis, Stratum, strata, text, why_not
+from analyses.over_seeds import t_interval
 from analyses.seeds import Floats, Seeds
 from analyses.settings import TrainedRun, stratum_key, trained_runs
 from analyses.study import Study
@@ -84,9 +87,11 @@ class EpochSweep:
         table: A row per curve, outcome and number of epochs: ``pair, curve, loss, scheme, outcome, epochs, seeds,
             mean, low, high`` (fraction for ``error``, nats for ``test_loss``).
         optima: A row per curve and outcome: ``best, best_low, best_high`` (epochs), ``lowest, lowest_low,
-            lowest_high``, ``at_end`` (the optimum is the largest number tried).
+            lowest_high`` (the mean there and its interval, as in ``table``), ``at_end`` (the optimum is the largest
+            number tried).
         contrasts: A row per comparison of optima: ``what, outcome, factor, factor_low, factor_high`` (ratio of epochs),
-            ``gap, gap_low, gap_high`` (difference of the lowest outcomes; NaN where that is not compared).
+            ``gap, gap_low, gap_high`` (difference of the lowest outcomes over the seeds of both; NaN where that is not
+            compared, ends NaN without two seeds of both).
         findings: In words.
         answered: Whether any curve has two numbers of epochs.
     """
@@ -191,8 +196,7 @@ def _seeds(stratum: Stratum, outcome: str) -> Seeds:
             "pair": stratum.name,
             "scheme": text(stratum.level_of[r.digest]),
             "seed": r.seed,
-            "error": 1 - float(r.row["acc_last"]),
-            "test_loss": float(r.row["test_loss_last"]),
+            outcome: _value(r, outcome),
         }
         for r in sorted(stratum.runs, key=lambda r: (stratum.level_of[r.digest], r.seed))
     ]
@@ -201,7 +205,7 @@ def _seeds(stratum: Stratum, outcome: str) -> Seeds:
 
 
 def _rows(curve: Curve, outcome: str, means: Seeds) -> pd.DataFrame:
-    half = means.quantile * means.se
+    low, high = _interval(means)
     return pd.DataFrame(
         {
             "pair": curve.stratum.pair,
@@ -212,20 +216,25 @@ def _rows(curve: Curve, outcome: str, means: Seeds) -> pd.DataFrame:
             "epochs": [int(float(name)) for name in means.schemes],
             "seeds": means.n.astype(int),
             "mean": means.mean,
-            "low": means.mean - half,
-            "high": means.mean + half,
+            "low": low,
+            "high": high,
         }
     )
+
+
+def _interval(means: Seeds) -> tuple[Floats, Floats]:
+    """Ends of every mean; neither an error nor a loss is below 0, of which the seeds' spread knows nothing."""
+    half = means.quantile * means.se
+    return np.maximum(means.mean - half, 0.0), means.mean + half
 
 
 def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, Any]:
     levels = [int(float(name)) for name in means.schemes]
     best = int(means.mean.argmin())
-    low, high, ends = math.nan, math.nan, (math.nan, math.nan)
-    known = outcome in curve.draws
-    if known:
-        low, high = _ends(np.exp2(curve.optimum(outcome)), discrete=True)
-        ends = _ends(curve.draws[outcome].min(axis=1))
+    low, high = math.nan, math.nan
+    if outcome in curve.draws:
+        low, high = _ends(np.exp2(curve.optimum(outcome)))
+    lowest = _interval(means)
     return {
         "pair": curve.stratum.pair,
         "curve": curve.name,
@@ -234,24 +243,21 @@ def _optimum(curve: Curve, outcome: str, means: Seeds) -> dict[str, Any]:
         "best_low": low if math.isnan(low) else round(low),
         "best_high": high if math.isnan(high) else round(high),
         "lowest": float(means.mean[best]),
-        # Neither an error nor a loss is below 0; the seeds' spread knows nothing of that.
-        "lowest_low": max(0.0, min(ends[0], float(means.mean[best]))) if known else math.nan,
-        "lowest_high": max(ends[1], float(means.mean[best])) if known else math.nan,
+        "lowest_low": float(lowest[0][best]),
+        "lowest_high": float(lowest[1][best]),
         "at_end": best == len(levels) - 1,
         "levels": len(levels),
         "seeds": (int(means.n.min()), int(means.n.max())),
     }
 
 
-def _ends(draws: Floats, discrete: bool = False) -> tuple[float, float]:
+def _ends(draws: Floats) -> tuple[float, float]:
+    """Central quantiles; of values on a grid they are members of it, never points between."""
     tail = (1 - CONFIDENCE) / 2
-    # Of values on a grid the quantiles are members of it, never points between.
-    if discrete:
-        return (
-            float(np.quantile(draws, tail, method="lower")),
-            float(np.quantile(draws, 1 - tail, method="higher")),
-        )
-    return float(np.quantile(draws, tail)), float(np.quantile(draws, 1 - tail))
+    return (
+        float(np.quantile(draws, tail, method="lower")),
+        float(np.quantile(draws, 1 - tail, method="higher")),
+    )
 
 
 def _contrasts(curves: Sequence[Curve], outcome: str) -> Iterator[dict[str, Any]]:
@@ -295,21 +301,43 @@ def _alike(a: Curve, b: Curve) -> bool:
 
 
 def _contrast(what: str, outcome: str, steps: Floats, a: Curve | None, b: Curve | None) -> dict[str, Any]:
-    low, high = _ends(steps, discrete=True)
-    gap, ends = math.nan, (math.nan, math.nan)
-    if a is not None and b is not None:
-        difference = a.draws[outcome].min(axis=1) - b.draws[outcome].min(axis=1)
-        gap, ends = float(np.median(difference)), _ends(difference)
+    low, high = _ends(steps)
+    gap = (math.nan,) * 3 if a is None or b is None else _gap(outcome, a, b)
     return {
         "what": what,
         "outcome": outcome,
         "factor": float(np.exp2(np.median(steps))),
         "factor_low": float(np.exp2(low)),
         "factor_high": float(np.exp2(high)),
-        "gap": gap,
-        "gap_low": ends[0],
-        "gap_high": ends[1],
+        "gap": gap[0],
+        "gap_low": gap[1],
+        "gap_high": gap[2],
     }
+
+
+def _gap(outcome: str, a: Curve, b: Curve) -> tuple[float, float, float]:
+    """Difference of the outcomes at the two curves' best numbers of epochs: paired t over the seeds of both.
+
+    Without two such seeds the difference of the means, with NaN for its ends.
+    """
+    first, second = (_by_seed(curve, outcome) for curve in (a, b))
+    common = sorted(first.keys() & second.keys())
+    if len(common) < 2:
+        means = [sum(own.values()) / len(own) for own in (first, second)]
+        return means[0] - means[1], math.nan, math.nan
+    return t_interval([first[seed] - second[seed] for seed in common])
+
+
+def _by_seed(curve: Curve, outcome: str) -> dict[int, float]:
+    """Seed → outcome at the number of epochs with the lowest mean."""
+    means = _seeds(curve.stratum, outcome)
+    best = means.schemes[int(means.mean.argmin())]
+    own = [r for r in curve.stratum.runs if text(curve.stratum.level_of[r.digest]) == best]
+    return {r.seed: _value(r, outcome) for r in own}
+
+
+def _value(run: TrainedRun, outcome: str) -> float:
+    return 1 - float(run.row["acc_last"]) if outcome == "error" else float(run.row["test_loss_last"])
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -337,5 +365,7 @@ def _said_contrast(row: dict[str, Any]) -> str:
     if not math.isnan(row["gap"]):
         gap = estimate(row["gap"], row["gap_low"], row["gap_high"])
         sure = "" if row["gap_low"] > 0 or row["gap_high"] < 0 else ", which could be none"
+        if math.isnan(row["gap_low"]):
+            sure = ", without two seeds of both to judge it by"
         told += f"; the lowest {OUTCOMES[row['outcome']]} differs by {gap}{sure}"
     return f"{row['what']}, by {OUTCOMES[row['outcome']]}: {told}."

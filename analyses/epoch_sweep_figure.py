@@ -26,7 +26,8 @@ class EpochFacts:
         return (
             f"Student test error after the last epoch of runs of {self.epochs[0]} to {self.epochs[-1]} epochs ({where}, "
             f"{count(self.curves, 'curve')}, {sizes(self.seeds)} each). Bars: 95 % intervals of the mean. Ring: the "
-            "lowest mean; line at the bottom: the interval of its place. Every number of epochs is a run of its own."
+            "lowest mean, its bar the interval of it; line at the bottom: the interval of its place. Every number of "
+            "epochs is a run of its own."
         )
 
 
@@ -47,7 +48,7 @@ def draw_epochs(table: pd.DataFrame, optima: pd.DataFrame) -> tuple[Figure, Epoc
                 ax.errorbar(
                     part["epochs"],
                     part["mean"],
-                    part["high"] - part["mean"],
+                    (part["mean"] - part["low"], part["high"] - part["mean"]),
                     color=look.color,
                     marker=look.marker,
                     linestyle="--" if (part["loss"] == "CE").all() else "-",

@@ -19,6 +19,7 @@ from analyses import seeds as seeds_
 from analyses.levels_figure import LevelFacts, draw_levels
 from analyses.seeds import Seeds
 from analyses.settings import TrainedRun, differing, stratum_key, value_key
+from analyses.spread import note_of_few, scatter
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, records, sizes
 from kdstats.association.multiplicity import holm
@@ -86,7 +87,8 @@ class LevelComparison:
     ``table`` has a row per stratum and level, unrounded: ``stratum, pair, level, seeds, test_loss`` (nats) with
     ``test_loss_low, test_loss_high, test_loss_sd``; ``difference, difference_low, difference_high`` against the
     reference; ``p_best``, ``lowest``; ``acc`` and ``acc_sd`` (fractions). ``tests`` has a row per stratum: ``f, df,
-    p_equal`` and ``p_holm``. Both are empty where the question cannot be answered; ``findings`` say why.
+    p_equal`` and ``p_holm``, ``p_spread`` (no level's seeds scatter more than the others') and ``loudest``. Both are
+    empty where the question cannot be answered; ``findings`` say why.
     """
 
     noun: str
@@ -209,6 +211,7 @@ def compare(study: Study, runs: Sequence[TrainedRun], axis: Axis, absent: str) -
         frames.append(_table(stratum, losses, stratum.seeds("acc_last"), chances, axis, comparisons))
         f, p = losses.homogeneity()
         tests.append({"stratum": stratum.name, "f": f, "df": losses.residual_df, "p_equal": p})
+        tests[-1] |= {"p_spread": losses.equal_spread(), "loudest": losses.loudest}
     table, tests_ = pd.concat(frames, ignore_index=True), pd.DataFrame(tests)
     known = tests_["p_equal"].notna()
     tests_["p_holm"] = math.nan
@@ -294,6 +297,8 @@ def _findings(
         return [f"{head}, but this study cannot tell them apart ({shown})."]
     out = [f"{head}; they differ by more than seeds explain ({shown})."]
     out += _against(stratum, rows, axis, comparisons)
+    if loud := scatter(float(test["p_spread"]), str(test["loudest"]), "value"):
+        out.append(f"{stratum.name}: {loud}; differences allow for it, the F test does not.")
     edge = _edge(stratum, best["level"])
     return [*out, edge] if edge else out
 
@@ -307,7 +312,9 @@ def _against(stratum: Stratum, rows: pd.DataFrame, axis: Axis, comparisons: int)
         for row in records(known)
         if row["difference_low"] > 0 or row["difference_high"] < 0
     ]
-    together = f" (intervals of all {comparisons} differences hold together)" if comparisons > 1 else ""
+    notes = f"intervals of all {comparisons} differences hold together" if comparisons > 1 else ""
+    notes += note_of_few(int(rows["seeds"].min()))
+    together = f" ({notes.removeprefix('; ')})" if notes else ""
     ref = text(axis.reference)
     if not told:
         return [f"{stratum.name}: no value can be told from {ref}{together}."]

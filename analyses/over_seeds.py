@@ -44,7 +44,7 @@ def summarise(
 
 
 def against(
-    per_run: pd.DataFrame, column: str, reference: str, *, log: bool = False
+    per_run: pd.DataFrame, column: str, reference: str, *, log: bool = False, families: int = 1
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
     """Difference of every scheme from ``reference`` within seeds (pairs of runs), with intervals that hold together.
 
@@ -53,6 +53,7 @@ def against(
         column: The number.
         reference: Scheme that others are compared with.
         log: Compare logarithms and give ratios.
+        families: So many columns are compared alike, and the intervals of all of them hold together.
 
     Returns:
         ``(pair, scheme)`` → difference (or ratio) and its ends over the seeds that both have; schemes without a
@@ -69,7 +70,7 @@ def against(
         for scheme in others:
             gaps = (table[scheme] - table[reference]).dropna()
             if len(gaps):
-                gap, low, high = t_interval(gaps.to_numpy(), len(others))
+                gap, low, high = t_interval(gaps.to_numpy(), families * len(others))
                 if log:
                     gap, low, high = math.exp(gap), math.exp(low), math.exp(high)
                 out[(str(pair), str(scheme))] = (gap, low, high)

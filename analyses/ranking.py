@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analyses import seeds as seeds_
 from analyses.ranking_figure import RankingFacts, draw_ranking
 from analyses.seeds import Seeds
+from analyses.spread import note_of_few, scatter
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, sizes
 
@@ -39,7 +40,8 @@ class PairRanking:
         tied: Other schemes within one standard error of the best.
         f: F of "all means are equal".
         p_equal: Its p-value.
-        p_spread: p of "all schemes spread alike over seeds" (Bartlett); NaN where it cannot be tested.
+        p_spread: p of "no scheme's seeds scatter more than the others'" (Cochran); NaN where it cannot be tested.
+        loudest: The scheme that scatters most.
         p_without: The largest p of "all others have equal means" when one scheme is left out.
         extreme: That scheme.
         df: Degrees of freedom behind the comparison of schemes.
@@ -63,6 +65,7 @@ class PairRanking:
     f: float
     p_equal: float
     p_spread: float
+    loudest: str
     p_without: float
     extreme: str
     df: int
@@ -132,14 +135,15 @@ class PairRanking:
                 else ()
             )
         gap = estimate(self.difference, self.difference_low, self.difference_high)
+        own = note_of_few(self.seeds[0])
         if self.difference_low <= 0 <= self.difference_high:
             return (
                 f"{self.pair}: this study cannot tell {self.best} from {self.reference}: "
-                f"difference {gap} nats (n = {sizes(self.seeds)} a scheme).",
+                f"difference {gap} nats (n = {sizes(self.seeds)} a scheme{own}).",
             )
         return (
             f"{self.pair}: {self.best} differs from {self.reference} by {gap} nats "
-            f"(n = {sizes(self.seeds)} a scheme).",
+            f"(n = {sizes(self.seeds)} a scheme{own}).",
         )
 
     def _sure(self) -> tuple[str, ...]:
@@ -168,12 +172,12 @@ class PairRanking:
         return (f"{self.pair}: this study cannot tell the schemes apart by their test loss ({test}).",)
 
     def _doubtful(self) -> tuple[str, ...]:
-        if not self.p_spread < 1 - CONFIDENCE:
+        said = scatter(self.p_spread, self.loudest)
+        if not said:
             return ()
         return (
-            f"{self.pair}: schemes spread unlike over seeds (Bartlett {p_value(self.p_spread)}), so "
-            "the pooled variance "
-            "behind these intervals is doubtful: too wide for steady schemes, too narrow for unsteady ones.",
+            f"{self.pair}: {said}; differences allow for it, but the intervals of single means, the F test and P(best) "
+            "take one spread for all: too wide for steady schemes, too narrow for unsteady ones.",
         )
 
 
@@ -264,6 +268,7 @@ def _rank(
         f=f,
         p_equal=p_equal,
         p_spread=found.equal_spread(),
+        loudest=found.loudest,
         p_without=max(without, key=lambda pair: pair[0])[0] if without else math.nan,
         extreme=max(without, key=lambda pair: pair[0])[1] if without else "",
         df=found.residual_df,

@@ -24,6 +24,9 @@ from kdstats.association.panels import SMALLEST_N
 from kdstats.association.partial import partial_correlation
 from kdstats.errors import CheckError, UsageError
 
+# Of these the theory says that less goes with a lower loss; of other numbers it says nothing.
+THEORY = frozenset({"t_stddev", "log_spread", "log_effect"})
+
 
 def plain_readings(
     pair: str, rows: pd.DataFrame, predictors: Sequence[str], y: str, seed: int
@@ -164,10 +167,19 @@ def partial_interval(rows: pd.DataFrame, x: str, given: str, y: str) -> tuple[fl
 def in_words(row: dict[str, Any], lead: str) -> str:
     """``lead`` with r and its interval, and the scheme that it rests on where it rests on one."""
     ends = interval(row["low"], row["high"], 2)
-    text = f"{lead} (partial r {number(row['r'], 2)} {ends}, {p_value(row['p_holm'])})"
+    text = f"{lead} (partial r {number(row['r'], 2)} {ends}, {p_value(row['p_holm'])}{sign_of(row)})"
     if row["kind"] != ONE_SCHEME:
         return text
     if math.isnan(row["low_without"]):
         return f"{text}, too few schemes to tell whether it rests on {row['without']}"
     ends = interval(row["low_without"], row["high_without"], 2)
     return f"{text}, resting on {row['without']}: {number(row['r_without'], 2)} {ends} without it"
+
+
+def sign_of(row: dict[str, Any]) -> str:
+    """Where an association is told, which way it goes, with its semicolon; empty where it goes as the theory has it."""
+    if row["kind"] == UNCLEAR:
+        return ""
+    if row["predictor"] in THEORY:
+        return "" if row["r"] > 0 else "; against the theory"
+    return f"; more of it goes with a {'higher' if row['r'] > 0 else 'lower'} test loss"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR
 from analyses.difference_of_r import difference_of_r
-from analyses.readings import in_words, partial_readings, plain_readings
+from analyses.readings import in_words, partial_readings, plain_readings, sign_of
 from analyses.rival_predictors_figure import RivalFacts, draw_rivals
 from analyses.study import Study
 from analyses.teacher_numbers import OUTCOME, RIVALS, T_STDDEV, WORDS, collect, usable
@@ -218,7 +218,9 @@ def _go(n: int) -> str:
 
 def _said(row: dict[str, Any]) -> str:
     ends = interval(row["low"], row["high"], 2)
-    return f"{WORDS[row['predictor']]} (r {number(row['r'], 2)} {ends}, {p_value(row['p_holm'])})"
+    return (
+        f"{WORDS[row['predictor']]} (r {number(row['r'], 2)} {ends}, {p_value(row['p_holm'])}{sign_of(row)})"
+    )
 
 
 def _closer(pair: str, rows: list[dict[str, Any]]) -> str:

@@ -5,7 +5,8 @@ effect of its seed, plus a normal residual with the same variance for all scheme
 initialisation, image order and standard augmentation for every scheme, so its effect is common to them: it
 cancels in differences between schemes (a randomised block design; Montgomery, "Design and Analysis of
 Experiments", chapter 4), while the interval of a single mean keeps it. Where schemes do not have the same
-seeds, nothing cancels and the variance within schemes is used for both.
+seeds, nothing cancels and the variance within schemes is used for both. Differences do not lean on the one
+variance: each scheme takes the larger of it and its own (:mod:`analyses.spread`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from analyses import spread
 from analyses.words import CONFIDENCE
 
 Floats = NDArray[np.float64]
@@ -43,6 +45,8 @@ class Seeds:
             effect and residual together.
         mean_df: Its degrees of freedom (Satterthwaite 1946 where paired: a common effect is seen only as often
             as there are seeds).
+        judged: Variance per scheme that differences are judged by, nats²: the larger of ``residual`` and its own.
+        cells: Outcomes ``[seeds, schemes]``, nats; None where not paired.
     """
 
     schemes: tuple[str, ...]
@@ -56,6 +60,8 @@ class Seeds:
     paired: bool
     mean_variance: float
     mean_df: float
+    judged: Floats
+    cells: Floats | None
 
     @property
     def se(self) -> Floats:
@@ -65,24 +71,54 @@ class Seeds:
     @property
     def quantile(self) -> float:
         """Student's t for a single mean at :data:`CONFIDENCE`, two-sided."""
-        return _quantile(self.mean_df)
+        return spread.quantile(self.mean_df)
 
     @property
     def best(self) -> int:
         """Position of the lowest mean; the first by name where two are equal."""
         return int(min(range(len(self.schemes)), key=lambda i: (self.mean[i], self.schemes[i])))
 
-    def difference(self, a: int, b: int, comparisons: int = 1) -> tuple[float, float, float]:
+    def difference(
+        self, a: int, b: int, comparisons: int = 1, outcomes: int = 1
+    ) -> tuple[float, float, float]:
         """Mean of ``a`` minus mean of ``b`` with its interval, nats.
 
         With ``comparisons`` above 1 the intervals of that many differences hold together (Bonferroni), so one
-        may look at all of them and speak of the largest.
+        may look at all of them and speak of the largest. Where either has fewer than :data:`analyses.spread.FEW`
+        seeds the interval is not shorter than the one that the two schemes' own seeds give for this difference
+        alone, or for it in each of so many ``outcomes`` looked at. False claims with unequal spreads: ``docs/method.md``.
         """
         gap = float(self.mean[a] - self.mean[b])
-        half = _quantile(self.residual_df, comparisons) * math.sqrt(
-            self.residual * (1 / self.n[a] + 1 / self.n[b])
-        )
+        variance = self.judged[a] / self.n[a] + self.judged[b] / self.n[b]
+        half = spread.quantile(self.residual_df, comparisons) * math.sqrt(variance)
+        if min(self.n[a], self.n[b]) < spread.FEW:
+            half = float(np.fmax(half, self._own_half(a, b, outcomes)))
         return gap, gap - half, gap + half
+
+    def _own_half(self, a: int, b: int, outcomes: int) -> float:
+        if self.cells is not None:
+            return spread.own_half(self.cells[:, a] - self.cells[:, b], comparisons=outcomes)
+        parts = np.array([self.sd[i] ** 2 / self.n[i] for i in (a, b)])
+        if not parts.sum() > 0:  # no spread, or one seed
+            return math.nan
+        df = parts.sum() ** 2 / sum(part**2 / (self.n[i] - 1) for part, i in zip(parts, (a, b), strict=True))
+        return spread.quantile(float(df), outcomes) * math.sqrt(parts.sum())
+
+    def means_together(self) -> tuple[Floats, Floats]:
+        """Ends of all means, which hold together (Bonferroni): for values that are differences themselves.
+
+        Each scheme takes the larger of ``mean_variance`` and its own variance; below :data:`analyses.spread.FEW` seeds
+        no interval is shorter than Student's t of its own seeds alone.
+        """
+        k = len(self.schemes)
+        if not (self.mean_df > 0 and math.isfinite(self.mean_variance)):
+            nothing = np.full(k, math.nan)
+            return nothing, nothing
+        variance = np.fmax(self.mean_variance, self.sd**2)
+        half = spread.quantile(self.mean_df, k) * np.sqrt(variance / self.n)
+        own = [spread.quantile(n - 1) * sd / math.sqrt(n) for n, sd in zip(self.n, self.sd, strict=True)]
+        half = np.where(self.n < spread.FEW, np.fmax(half, own), half)
+        return self.mean - half, self.mean + half
 
     def homogeneity(self) -> tuple[float, float]:
         """F and p of "all schemes have the same mean", seeds as blocks where paired; NaN without spread."""
@@ -105,18 +141,23 @@ class Seeds:
         return f, float(special.fdtrc(k - 1, self.residual_df, f))
 
     def equal_spread(self) -> float:
-        """p of "all schemes have the same variance over seeds" (Bartlett 1937), from those with two or more.
+        """p of "no scheme's seeds scatter more than the others'" (Cochran's test of the largest variance).
 
-        NaN with fewer than two such schemes, or where one has no spread at all.
+        From the residuals where paired (:func:`analyses.spread.largest`), from the schemes with two seeds or more
+        otherwise; NaN with too few of them or without any spread.
         """
-        known = self.n > 1
-        v, s2 = self.n[known] - 1, self.sd[known] ** 2
-        k = int(known.sum())
-        if k < 2 or (s2 == 0).any():
-            return math.nan
-        statistic = float(v.sum() * np.log(self.variance) - (v * np.log(s2)).sum())
-        scale = 1 + float((1 / v).sum() - 1 / v.sum()) / (3 * (k - 1))
-        return float(special.chdtrc(k - 1, statistic / scale))
+        return self._largest()[0]
+
+    @property
+    def loudest(self) -> str:
+        """The scheme that :meth:`equal_spread` is about; "" where that is NaN."""
+        p, at = self._largest()
+        return "" if math.isnan(p) else self.schemes[at]
+
+    def _largest(self) -> tuple[float, int]:
+        if self.cells is None:
+            return spread.largest_unpaired(self.sd, self.n)
+        return spread.largest(self.cells)
 
     def draws(self, rng: np.random.Generator, size: int = DRAWS) -> Floats:
         """True means but for a constant that they share, as the data leave them open, ``[size, schemes]``, nats.
@@ -176,20 +217,18 @@ def of_runs(used: pd.DataFrame, pair: str, column: str = "test_loss_last") -> Se
     table = own.pivot_table(index="seed", columns="scheme", values=column, aggfunc="first")
     paired = len(names) > 1 and len(table) > 1 and not table.isna().any(axis=None) and len(own) == table.size
     if not paired:
-        return Seeds(names, means, sd, n, variance, df, variance, df, False, variance, df)
-    cells = table.to_numpy(dtype=float)
-    left = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
+        judged = np.fmax(variance, sd**2)
+        return Seeds(names, means, sd, n, variance, df, variance, df, False, variance, df, judged, None)
+    cells = table[list(names)].to_numpy(dtype=np.float64)
     seeds, k = cells.shape
     residual_df = (seeds - 1) * (k - 1)
-    residual = float((left**2).sum()) / residual_df
+    residual = spread.pooled_variance(cells)
     between = k * float(cells.mean(axis=1).var(ddof=1))
     # Var(run) = (MS_seed + (k − 1) MS_residual) / k, the expectation of the variance within schemes.
     parts, dfs = np.array([between, (k - 1) * residual]), np.array([seeds - 1, residual_df])
     mean_df = float(parts.sum() ** 2 / (parts**2 / dfs).sum()) if parts.sum() > 0 else 0.0
+    single = float(parts.sum()) / k
+    judged = spread.larger_of_two(cells)
     return Seeds(
-        names, means, sd, n, variance, df, residual, residual_df, True, float(parts.sum()) / k, mean_df
+        names, means, sd, n, variance, df, residual, residual_df, True, single, mean_df, judged, cells
     )
-
-
-def _quantile(df: float, comparisons: int = 1) -> float:
-    return float(special.stdtrit(df, 1 - (1 - CONFIDENCE) / 2 / comparisons)) if df else math.nan

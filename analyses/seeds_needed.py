@@ -20,6 +20,7 @@ from analyses import prediction
 from analyses import seeds as seeds_
 from analyses.association import ONE_SCHEME
 from analyses.seeds import Seeds
+from analyses.spread import scatter
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, interval, number, records
 from kdstats.association.attenuation import disattenuate
@@ -150,6 +151,7 @@ def _gap(
         "df": spread.df,
         "paired": spread.paired,
         "p_spread": found.equal_spread(),
+        "loudest": found.loudest,
         "plan": needed,
     }
 
@@ -222,8 +224,8 @@ def _of_gaps(table: pd.DataFrame) -> Iterator[str]:
                 f"{lead}: at the near end of the gap's interval {count(int(row['needed_if_small']), 'seed')} are needed; "
                 "the best was named after looking, so plan for more than the first number."
             )
-        if row["p_spread"] < 1 - CONFIDENCE:
-            yield f"{lead}: schemes spread unlike over seeds, so one spread for all of them is doubtful."
+        if said := scatter(row["p_spread"], row["loudest"]):
+            yield f"{lead}: {said}, so one spread for all of them, as the plan takes it, is doubtful."
 
 
 def _whole(value: float) -> str:

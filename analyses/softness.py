@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from analyses import dependence
 from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR
 from analyses.dependence import REFERENCE
-from analyses.readings import in_words, partial_readings, plain_readings
+from analyses.readings import in_words, partial_readings, plain_readings, sign_of
 from analyses.study import Study
 from analyses.teacher_numbers import OUTCOME, PARTS, collect, usable
 from analyses.words import count, interval, listed, number, p_value, percent, records
@@ -189,7 +189,7 @@ def _of_outcome(
         own = records(correlations[correlations["pair"] == pair])
         each = [
             f"{FACTORS[row['predictor']]} {_SAYS[row['kind']]} (r {number(row['r'], 2)} "
-            f"{interval(row['low'], row['high'], 2)}, {p_value(row['p_holm'])})"
+            f"{interval(row['low'], row['high'], 2)}, {p_value(row['p_holm'])}{sign_of(row)})"
             for row in own
         ]
         if each:

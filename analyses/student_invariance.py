@@ -1,7 +1,8 @@
 """Do the students of one teacher rank the schemes alike, so that a number of the teacher alone can stand for all?
 
 Wang et al. (v3) show the order for two students of one teacher. T. stddev knows no student: it can predict the order
-under several only as far as they agree.
+under several only as far as they agree. Students may agree by the views they share (:mod:`analyses.shared_draws`), so
+where their residuals go together each is judged by seeds of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy import special, stats
 
 from analyses import prediction
 from analyses.association import HOLDS, ONE_SCHEME, Reading
+from analyses.shared_draws import SharedDraws, means_apart, shared_draws
+from analyses.student_concordance import (
+    Concordance,
+    concordance_of,
+    interval_of_concordance,
+    p_of_concordance,
+)
 from analyses.study import Study, networks_of
 from analyses.words import CONFIDENCE, count, interval, listed, number, p_value, records
 from kdstats.association.correlate import correlate
@@ -28,31 +34,6 @@ from kdstats.association.panels import SMALLEST_N
 from kdstats.figures.correlation import CorrelationFacts, correlation_figure
 
 QUESTION = "Do the students of one teacher rank the schemes alike, and does T. stddev predict all of them?"
-PERMUTATIONS = 1_999  # each costs a small correlation matrix
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Concordance:
-    """Kendall's coefficient of concordance of several students of one teacher.
-
-    Attributes:
-        group: Teacher, with the variant where there are several.
-        students: Who ranks.
-        schemes: What is ranked.
-        w: 1 for one order, 1/m on average for unrelated orders of m students, 0 at least.
-        low: Lower end of its interval; NaN where the order is one and the same, which leaves no spread.
-        high: Upper end.
-        p: Permutation p of "the students rank independently".
-    """
-
-    group: str
-    students: tuple[str, ...]
-    schemes: int
-    w: float
-    low: float
-    high: float
-    p: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +41,10 @@ class StudentInvariance:
     """The result, unrounded.
 
     Attributes:
-        points: ``group, first, second, panel, scheme`` and both students' mean test losses (nats) with standard errors.
+        points: ``group, first, second, panel, scheme`` and both students' mean test losses (nats) with standard errors,
+            over disjoint seeds where their residuals go together.
+        shared: A row per two students: ``panel, residual_r`` (NaN without common seeds), ``seeds`` in common, ``apart``
+            (each has seeds of its own).
         agreement: A row per two students of a teacher and coefficient: ``panel, group, first, second, method, estimate,
             low, high, p_permutation, p_holm`` (over all panels, for each coefficient), ``n``.
         concordance: One per teacher with more than two students.
@@ -70,6 +54,7 @@ class StudentInvariance:
     """
 
     points: pd.DataFrame
+    shared: pd.DataFrame
     agreement: pd.DataFrame
     concordance: tuple[Concordance, ...]
     predicted: pd.DataFrame
@@ -100,7 +85,10 @@ def run(study: Study) -> StudentInvariance:
     """Compares, for every teacher with two or more students, the orders in which they put the schemes."""
     refused: dict[str, str] = {}
     groups = _groups(study)
-    points = pd.DataFrame([row for group, pairs in groups.items() for row in _points(study, group, pairs)])
+    twos = [_two(study, group, *two) for group, pairs in groups.items() for two in combinations(pairs, 2)]
+    points = pd.concat([rows for rows, _ in twos], ignore_index=True) if twos else pd.DataFrame()
+    draws = {panel: shared for _, (panel, shared) in twos}
+    refused |= {panel: why for panel, shared in draws.items() if (why := shared.refusal())}
     usable = _usable(points, refused)
     agreement = pd.DataFrame()
     if len(usable):
@@ -130,8 +118,12 @@ def run(study: Study) -> StudentInvariance:
             if (r := readings.get(pair))
         ]
     )
-    findings = _findings(groups, agreement, concordance, readings, refused)
-    return StudentInvariance(points, agreement, concordance, predicted, refused, tuple(findings))
+    findings = _findings(groups, agreement, draws, concordance, readings, refused)
+    shared = pd.DataFrame(
+        {"panel": panel, "residual_r": one.r, "seeds": len(one.seeds), "apart": one.apart}
+        for panel, one in draws.items()
+    )
+    return StudentInvariance(points, shared, agreement, concordance, predicted, refused, tuple(findings))
 
 
 def _groups(study: Study) -> dict[str, tuple[str, ...]]:
@@ -154,21 +146,21 @@ def _losses(study: Study, pair: str) -> pd.DataFrame:
     return rows[["test_loss", "test_loss_se"]].astype(float)
 
 
-def _points(study: Study, group: str, pairs: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    for one, two in combinations(pairs, 2):
-        a, b = _losses(study, one), _losses(study, two)
-        for scheme in a.index.intersection(b.index, sort=False):
-            yield {
-                "group": group,
-                "first": _student(one),
-                "second": _student(two),
-                "panel": f"{group}: {_student(one)} and {_student(two)}",
-                "scheme": str(scheme),
-                "first_loss": a.loc[scheme, "test_loss"],
-                "second_loss": b.loc[scheme, "test_loss"],
-                "first_se": a.loc[scheme, "test_loss_se"],
-                "second_se": b.loc[scheme, "test_loss_se"],
-            }
+def _two(study: Study, group: str, one: str, two: str) -> tuple[pd.DataFrame, tuple[str, SharedDraws]]:
+    """Points of two students, and the name of their panel with what they share."""
+    names = {"group": group, "first": _student(one), "second": _student(two)}
+    panel = f"{group}: {names['first']} and {names['second']}"
+    shared = shared_draws(study, (one, two))
+    if shared.apart and not shared.refusal():
+        rows = means_apart(shared)
+    else:
+        a, b = (
+            _losses(study, pair).rename(columns={"test_loss": f"{side}_loss", "test_loss_se": f"{side}_se"})
+            for pair, side in ((one, "first"), (two, "second"))
+        )
+        rows = a.join(b, how="inner")
+    rows.index.name = "scheme"
+    return rows.reset_index().assign(**names, panel=panel), (panel, shared)
 
 
 def _usable(points: pd.DataFrame, refused: dict[str, str]) -> pd.DataFrame:
@@ -182,50 +174,9 @@ def _usable(points: pd.DataFrame, refused: dict[str, str]) -> pd.DataFrame:
             )
         elif min(rows["first_loss"].nunique(), rows["second_loss"].nunique()) < 2:
             refused[str(panel)] = "one student has the same test loss under all schemes"
-        else:
+        elif str(panel) not in refused:
             kept.append(rows)
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
-
-
-def mean_rank_correlation(losses: Floats) -> float:
-    """Mean of Spearman's ρ over all pairs of columns of ``losses`` (schemes, students)."""
-    ranks = np.asarray(stats.rankdata(losses, axis=0), dtype=np.float64)
-    between = np.asarray(np.corrcoef(ranks.T), dtype=np.float64)
-    return float(between[np.triu_indices(losses.shape[1], 1)].mean())
-
-
-def concordance_of(losses: Floats) -> float:
-    """Kendall's W of ``losses`` (schemes, students): (1 + (m − 1) ρ̄)/m with ρ̄ the mean Spearman correlation.
-
-    Kendall and Gibbons (1990), chapter 6; ties are corrected by way of ρ.
-    """
-    m = int(losses.shape[1])
-    return (1 + (m - 1) * mean_rank_correlation(losses)) / m
-
-
-def interval_of_concordance(losses: Floats) -> tuple[float, float]:
-    """Ends for W: delete-one-scheme jackknife of ½ log(W (m − 1)/(1 − W)), Student's t with n − 2 degrees of freedom.
-
-    NaN where all orders are the same or cancel, or become so without one scheme: there is no spread to judge by then.
-    Coverage 0.94 to 0.99 at 0.95, 5 to 20 schemes, 3 and 5 students (``benchmarks/results/coverage_rivals.md``).
-    """
-    n, m = losses.shape
-    parts = np.array([concordance_of(losses), *(concordance_of(np.delete(losses, at, 0)) for at in range(n))])
-    if parts.max() > 1 - 1e-12 or parts.min() < 1e-12:
-        return math.nan, math.nan
-    whole, *left = 0.5 * np.log(parts * (m - 1) / (1 - parts))
-    se = math.sqrt(float(np.var(left)) * (n - 1))
-    reach = float(special.stdtrit(n - 2, 0.5 + CONFIDENCE / 2)) * se
-    low, high = (float(special.expit(2 * end - math.log(m - 1))) for end in (whole - reach, whole + reach))
-    return low, high
-
-
-def p_of_concordance(losses: Floats, rng: np.random.Generator) -> float:
-    """Permutation p of "the students rank independently": the schemes of every student are shuffled."""
-    seen = mean_rank_correlation(losses)
-    ranks = np.asarray(stats.rankdata(losses, axis=0), dtype=np.float64)
-    moved = (mean_rank_correlation(rng.permuted(ranks, axis=0)) for _ in range(PERMUTATIONS))
-    return (1 + sum(value >= seen - 1e-12 for value in moved)) / (1 + PERMUTATIONS)
 
 
 def _concordance(
@@ -240,17 +191,24 @@ def _concordance(
             "differ"
         )
         return None
+    shared = shared_draws(study, pairs)
+    if why := shared.refusal():
+        refused[group] = why
+        return None
     losses = table.to_numpy(dtype=np.float64)
+    if shared.apart:
+        losses = np.column_stack([own.mean(axis=0) for own in shared.parts()])
     students = tuple(_student(pair) for pair in pairs)
     p = p_of_concordance(losses, study.rng(f"concordance {group}"))
     return Concordance(
-        group, students, len(table), concordance_of(losses), *interval_of_concordance(losses), p
+        group, students, len(losses), concordance_of(losses), *interval_of_concordance(losses), p
     )
 
 
 def _findings(
     groups: dict[str, tuple[str, ...]],
     agreement: pd.DataFrame,
+    draws: dict[str, SharedDraws],
     concordance: tuple[Concordance, ...],
     readings: dict[str, Reading],
     refused: dict[str, str],
@@ -265,14 +223,15 @@ def _findings(
         yield f"{name}: not compared ({why})."
     if len(agreement):
         for panel, rows in agreement.groupby("panel", sort=False):
-            yield _agreement(str(panel), {row["method"]: row for row in records(rows)}, agreement)
+            by = {row["method"]: row for row in records(rows)}
+            yield _agreement(str(panel), by, agreement, draws[str(panel)].said())
     for found in concordance:
         yield _together(found)
     for group, pairs in groups.items():
         yield from _predicted(group, pairs, readings)
 
 
-def _agreement(panel: str, by: dict[str, dict[str, Any]], table: pd.DataFrame) -> str:
+def _agreement(panel: str, by: dict[str, dict[str, Any]], table: pd.DataFrame, said: str) -> str:
     rho, tau = by["spearman"], by["kendall"]
     tail = (
         f"ρ {number(rho['estimate'], 2)} {interval(rho['low'], rho['high'], 2)}, "
@@ -280,6 +239,7 @@ def _agreement(panel: str, by: dict[str, dict[str, Any]], table: pd.DataFrame) -
     )
     panels = table["panel"].nunique()
     tail += f", n = {count(int(rho['n']), 'scheme')}" + (f", Holm over {panels} panels" if panels > 1 else "")
+    tail += f"; {said}" if said else ""
     sure = tau["p_holm"] < 1 - CONFIDENCE
     if sure and min(rho["low"], tau["low"]) > 0:
         return f"{panel} rank the schemes alike, if not the same ({tail})."
@@ -315,7 +275,8 @@ def _predicted(group: str, pairs: tuple[str, ...], readings: dict[str, Reading])
     if len(holds) == len(pairs):
         yield f"{group}: one T. stddev predicts the test loss of all {len(pairs)} students ({listed(each)}; {n})."
         return
-    text = f"{group}: T. stddev predicts the test loss of {len(holds)} of {len(pairs)} students for sure"
+    text = f"{group}: T. stddev predicts the test loss of {len(holds)} of {len(pairs)} students"
+    text += " with an interval that excludes 0"
     if one:
         text += f", of {listed([_student(pair) for pair in one])} by one scheme only"
     yield f"{text} ({listed(each)}; {n})."

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from analyses import seeds as seeds_
 from analyses.card import read_json
 from analyses.held_out import Cells, cells_of
+from analyses.spread import note_of_few, scatter
 from analyses.study import Study
 from analyses.which_scheme_figure import ChoiceFacts, draw_choices
-from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, records
+from analyses.words import count, estimate, listed, number, probability, records
 
 QUESTION = "Which scheme should I use, and what does each way of choosing it cost?"
 DEFAULT = "identity"
@@ -39,8 +40,9 @@ class WhichScheme:
             negative is better) and ``gain_acc…`` (accuracy points); ``regret, regret_low, regret_high`` (loss against
             the measured best of the other seeds) and ``regret_acc…``; ``p_best, expected_regret`` (nats) under a
             flat prior; ``seeds, schemes``; ``runs`` trained, ``passes`` of the teacher and ``seconds`` that choosing took
-            (NaN where not on record), ``student`` whose help the T. stddev of the choice took; ``p_spread`` of "all
-            schemes spread alike over seeds". The three intervals of loss hold together, those of accuracy too.
+            (NaN where not on record), ``student`` whose help the T. stddev of the choice took; ``p_spread`` of "no
+            scheme's seeds scatter more than the others'" and ``loudest``, the one that scatters most. The three
+            intervals of loss hold together, those of accuracy too.
         p_best: ``pair, scheme, p_best, expected_regret``.
         refused: Pair, or pair and way → why there is no choice.
         findings: In words.
@@ -121,7 +123,7 @@ def _posterior(study: Study, pair: str, cells: Cells) -> pd.DataFrame:
     for scheme, mean, p, r in zip(found.schemes, found.mean, chance, regret, strict=True):
         rows.append(
             {"pair": pair, "scheme": scheme, "test_loss": float(mean), "p_best": p, "expected_regret": r}
-            | {"p_spread": found.equal_spread()}
+            | {"p_spread": found.equal_spread(), "loudest": found.loudest}
         )
     return pd.DataFrame(rows).sort_values(["test_loss", "scheme"], ignore_index=True)
 
@@ -153,7 +155,8 @@ def _row(
             keys = (f"{name}{suffix}", f"{name}{suffix}_low", f"{name}{suffix}_high")
             out |= dict(zip(keys, (unit * end for end in ends), strict=True))
     out |= {"p_best": float(mine["p_best"]), "expected_regret": float(mine["expected_regret"])}
-    out |= {"p_spread": float(mine["p_spread"]), "seeds": len(loss.seeds), "schemes": len(loss.schemes)}
+    out |= {"p_spread": float(mine["p_spread"]), "loudest": str(mine["loudest"])}
+    out |= {"seeds": len(loss.seeds), "schemes": len(loss.schemes)}
     return out | _cost(study, pair, way, chosen, loss)
 
 
@@ -198,11 +201,8 @@ def _findings(pair: str, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield from told.values()
     if BY_T in rows:
         yield _against(pair, rows[BY_T], "regret", "the scheme that trained best under the other seeds")
-    if any_row["p_spread"] < 1 - CONFIDENCE:
-        yield (
-            f"{pair}: schemes spread unlike over seeds (Bartlett {p_value(any_row['p_spread'])}), so the pooled spread "
-            "behind these intervals is doubtful: too wide for steady schemes, too narrow for unsteady ones."
-        )
+    if said := scatter(any_row["p_spread"], any_row["loudest"]):
+        yield f"{pair}: {said}; the intervals allow for it, P(best) takes one spread for all."
     yield from _costs(pair, rows)
     if BY_DEFAULT in rows:
         yield _advice(pair, rows)
@@ -220,11 +220,18 @@ def _against(pair: str, row: dict[str, Any], name: str, other: str) -> str:
     acc = estimate(row[f"{name}_acc"], row[f"{name}_acc_low"], row[f"{name}_acc_high"], 2)
     tail = (
         f"{loss} nats, accuracy {acc} points (n = {count(row['seeds'], 'seed')}; three intervals of a kind hold "
-        "together)"
+        f"together{note_of_few(row['seeds'])}{_in_sample(row)})"
     )
     if low <= 0 <= high:
         return f"{lead} cannot be told from {other} by the test loss: {tail}."
     return f"{lead} leaves a {'lower' if high < 0 else 'higher'} test loss than {other}: {tail}."
+
+
+def _in_sample(row: dict[str, Any]) -> str:
+    """Said where holding out changed nothing: the winner is then judged by seeds that, all together, named it."""
+    if row["way"] != BY_TRAINING or set(row["elsewhere"].split(", ")) != {row["chosen"]}:
+        return ""
+    return f"; every fold chose {row['chosen']}, so this compares it by the seeds that named it"
 
 
 def _costs(pair: str, rows: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -116,7 +116,13 @@ def held_out(reps: int) -> Iterator[Row]:
                     widths.append(high - low)
             setting = f"9 schemes, {seeds} seeds, sd of true values {spread:g} of a run's"
             setting += f" (one choice in {same / reps:.3f})" if same else ""
-            yield row("held-out difference", setting, "residual pooled, folds share seeds", hits, widths)
+            yield row(
+                "held-out difference",
+                setting,
+                "larger of two residual variances, folds share seeds",
+                hits,
+                widths,
+            )
 
 
 def concordances(reps: int) -> Iterator[Row]:

@@ -39,7 +39,9 @@ def command_line() -> str:
     name = Path(sys.argv[0]).name
     if name == "__main__.py" or sys.argv[0].endswith(".py"):
         module = getattr(sys.modules.get("__main__"), "__spec__", None)
-        name = f"python -m {module.name}" if module is not None else f"python {name}"
+        name = (
+            f"python -m {module.name.removesuffix('.__main__')}" if module is not None else f"python {name}"
+        )
     return " ".join([name, *(shlex.quote(word) for word in sys.argv[1:])])
 
 

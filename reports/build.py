@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         ask=options.ask,
         others=options.others,
     )
-    sys.stdout.write(f"{page.sentence()}\n{target}\n")
+    sys.stdout.write("\n".join([*page.caveats(), page.sentence(), str(target)]) + "\n")
     return 0
 
 

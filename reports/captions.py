@@ -6,7 +6,7 @@ from typing import Any
 
 from analyses.prediction import MEANING, Prediction
 from analyses.ranking import Ranking
-from analyses.study import Study
+from analyses.study import Study, networks_of
 from analyses.words import CONFIDENCE, count, listed, number, sizes
 from kdstats.figures.correlation import CorrelationFacts
 
@@ -14,16 +14,22 @@ from kdstats.figures.correlation import CorrelationFacts
 def title(study: Study) -> str:
     """The question that the page answers."""
     data = study.card.dataset["name"]
-    if len(study.card.pairs) == 1:
-        teacher, student = study.card.pairs[0].split("/")
-        return f"Which augmentation should {teacher} → {student} distil with on {data}?"
-    return f"Which augmentation should these {len(study.card.pairs)} pairs distil with on {data}?"
+    networks = list(dict.fromkeys(map(networks_of, study.card.pairs)))
+    settings = len(study.card.pairs) // len(networks) if len(study.card.pairs) % len(networks) == 0 else 1
+    under = f", under each of {settings} settings" if settings > 1 else ""
+    if len(networks) == 1:
+        teacher, student = networks[0].split("/")
+        return f"Which augmentation should {teacher} → {student} distil with on {data}{under}?"
+    return f"Which augmentation should these {len(networks)} pairs distil with on {data}{under}?"
 
 
 def size(study: Study) -> str:
-    """``9 schemes × 3 seeds``, with the pairs where there is more than one."""
+    """``9 schemes × 3 seeds``, with the pairs and variants where there is more than one."""
     card = study.card
-    parts = [count(len(card.pairs), "pair")] if len(card.pairs) > 1 else []
+    networks = len(set(map(networks_of, card.pairs)))
+    parts = [count(networks, "pair")] if networks > 1 else []
+    if len(card.pairs) > networks:
+        parts.append(count(-(-len(card.pairs) // networks), "setting"))
     return " × ".join([*parts, count(len(card.schemes), "scheme"), count(len(card.seeds), "seed")])
 
 
@@ -119,5 +125,7 @@ def dependence_table(frame: Any) -> str:
     return (
         f"T. stddev with its 95 % interval, and the change of the variance of a pool mean{pool} "
         "against identity in "
-        f"points of per cent, split in two; n = {count(len(frame), 'scheme')}, lowest T. stddev first."
+        f"points of per cent, split in two; n = {count(len(frame), 'scheme')}, lowest T. stddev first. "
+        "The variance is that of images drawn independently; T. stddev also holds that an epoch is drawn without "
+        "replacement, so on a small training set the two need not move alike."
     )

@@ -1,9 +1,10 @@
 """Two studies side by side: differences per scheme with intervals, order of the schemes, T. stddev.
 
 Where both have the same seeds of a scheme, a run is compared with the run of its seed: a seed fixes initialisation and
-image order, so its effect cancels as it does between schemes (:mod:`analyses.seeds`). The differences of all schemes
-share one variance there. Otherwise the means are compared with their own standard errors (Welch, Satterthwaite's
-degrees of freedom). The intervals of all schemes hold together (Bonferroni).
+image order, so its effect cancels as it does between schemes (:mod:`analyses.seeds`). Otherwise the means are compared
+with their standard errors (Welch, Satterthwaite's degrees of freedom). A scheme's variance is the larger of the one
+pooled over schemes and its own, and below four seeds no interval is shorter than that of the scheme's own seeds alone
+(:mod:`analyses.spread`). The intervals of all schemes hold together (Bonferroni).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 from scipy import special
 
 from analyses import seeds as seeds_
+from analyses.spread import FEW, note_of_few, quantile
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, interval, listed, number, records, sizes
 from kdstats.association.correlate import correlate
@@ -167,8 +169,6 @@ def differences(
         column: The outcome.
         paired: Whether every scheme has the same seeds in both.
     """
-    tail = (1 - CONFIDENCE) / 2 / len(schemes)
-    half: Any = math.nan
     if paired:
         both = first.merge(second, on=["scheme", "seed"], suffixes=("", "_second"), validate="one_to_one")
         gaps = pd.DataFrame(
@@ -177,25 +177,31 @@ def differences(
         )
         found = seeds_.of_runs(gaps, "", "gap")
         at = [found.schemes.index(scheme) for scheme in schemes]
-        half = _quantile(found.mean_df, tail) * found.se[at]
-        return np.column_stack([found.mean[at], found.mean[at] - half, found.mean[at] + half])
+        low, high = found.means_together()
+        return np.column_stack([found.mean[at], low[at], high[at]])
     sides = [seeds_.of_runs(own.assign(pair=""), "", column) for own in (first, second)]
     rows = []
     for scheme in schemes:
         one, two = (side.schemes.index(scheme) for side in sides)
         gap = float(sides[1].mean[two] - sides[0].mean[one])
-        squares = [float(sides[0].se[one]) ** 2, float(sides[1].se[two]) ** 2]
-        dfs = [side.mean_df for side in sides]
-        half = math.nan
-        if all(dfs) and sum(squares) > 0:
-            df = sum(squares) ** 2 / sum(s**2 / d for s, d in zip(squares, dfs, strict=True))
-            half = _quantile(df, tail) * math.sqrt(sum(squares))
+        n = [float(side.n[i]) for side, i in zip(sides, (one, two), strict=True)]
+        own = [float(side.sd[i]) ** 2 for side, i in zip(sides, (one, two), strict=True)]
+        pooled = [side.mean_variance for side in sides]
+        larger = [float(np.fmax(a, b)) for a, b in zip(pooled, own, strict=True)]
+        half = _welch(larger, n, [side.mean_df for side in sides], len(schemes))
+        if min(n) < FEW:
+            half = float(np.fmax(half, _welch(own, n, [size - 1 for size in n], 1)))
         rows.append((gap, gap - half, gap + half))
     return np.array(rows)
 
 
-def _quantile(df: float, tail: float) -> float:
-    return float(special.stdtrit(df, 1 - tail)) if df else math.nan
+def _welch(variances: list[float], n: list[float], dfs: list[float], comparisons: int) -> float:
+    """Half-width for a difference of two means; NaN where either has no spread on record."""
+    squares = [v / size for v, size in zip(variances, n, strict=True)]
+    if not all(dfs) or not sum(squares) > 0:
+        return math.nan
+    df = sum(squares) ** 2 / sum(s**2 / d for s, d in zip(squares, dfs, strict=True))
+    return quantile(df, comparisons) * math.sqrt(sum(squares))
 
 
 def _measured(
@@ -256,7 +262,8 @@ def _said_losses(found: PairComparison, names: tuple[str, str]) -> list[str]:
     if all(math.isnan(row["test_loss_low"]) for row in rows):
         return [f"One seed gives no spread: whether the test losses differ cannot be told (n = {n} a study)."]
     told = [row for row in rows if row["test_loss_low"] > 0 or row["test_loss_high"] < 0]
-    tail = f"(n = {n} a study, {how}; intervals of {count(len(rows), 'scheme')} hold together)"
+    few = note_of_few(min(row[key] for row in rows for key in ("seeds_first", "seeds_second")))
+    tail = f"(n = {n} a study, {how}; intervals of {count(len(rows), 'scheme')} hold together{few})"
     if not told:
         return [f"No scheme's test loss can be told apart between {names[0]} and {names[1]} {tail}."]
     parts: list[str] = []

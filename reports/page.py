@@ -72,13 +72,21 @@ class Page:
         return out
 
     def sentence(self) -> str:
-        """The answer in one line, for the terminal."""
-        ranked = self.results["ranking"].pairs
-        if not ranked:
+        """The answer in one line, for the terminal and a paper."""
+        answers = self.answer()
+        if not answers:
             return "No run of this study is in the numbers yet."
-        if len(ranked) == 1:
-            return f"{ranked[0].answer()} {ranked[0].caution()}".strip()
-        return " ".join(f"{one.pair}: {one.answer()} {one.caution()}".strip() for one in ranked)
+        named = len(answers) > 1
+        return " ".join(f"{pair}: {' '.join(lines)}" if named else " ".join(lines) for pair, lines in answers)
+
+    def caveats(self) -> list[str]:
+        """What must be read before the answer: runs that are missing, comparisons on unequal terms."""
+        fairness = self.results["fairness"]
+        return [
+            text
+            for text in (captions.incomplete(self.study), "" if fairness.fair else fairness.findings[0])
+            if text
+        ]
 
     def html(self) -> str:
         """The page."""

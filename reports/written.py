@@ -44,6 +44,7 @@ def document(page: Page) -> dict[str, Any]:
         "complete": study.complete,
         "runs": {"planned": card.planned, "used": len(study.used), "failed": len(card.failed)},
         "incomplete": captions.incomplete(study),
+        "caveats": page.caveats(),
         "answer": page.sentence(),
         "answers": [{"pair": pair, "sentences": lines} for pair, lines in page.answer()],
         "fair": page.results["fairness"].fair,
@@ -87,8 +88,8 @@ def markdown(page: Page) -> str:
     """Answer, ranking, correlations, findings of what was asked, and how to get it again."""
     study, card = page.study, page.study.card
     out = [f"## {escape_markdown(captions.title(study))}", ""]
-    if captions.incomplete(study):
-        out += [f"> {escape_markdown(captions.incomplete(study))}", ""]
+    for caveat in page.caveats():
+        out += [f"> {escape_markdown(caveat)}", ""]
     answers = page.answer()
     for pair, lines in answers:
         head = [f"**{escape_markdown(pair)}**"] if len(answers) > 1 else []
@@ -146,6 +147,7 @@ def latex(page: Page) -> str:
         *(rf"\newunicodechar{{{sign}}}{{\ensuremath{{{macro}}}}}" for sign, macro in _SIGNS.items()),
         r"\begin{document}",
         rf"\section*{{{escape_latex(captions.title(page.study))}}}",
+        *(rf"\emph{{{escape_latex(caveat)}}}\par" for caveat in page.caveats()),
         escape_latex(page.sentence()),
     ]
     for view in page.every_table():

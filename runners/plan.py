@@ -7,6 +7,7 @@ from typing import Any
 
 from kdstats.data import LabelledImages
 from kdstats.errors import UsageError
+from kdstats.teacher.evaluate import BATCHES_PER_POOL
 from kdstats.teacher.network import Network
 from runners import recipes
 from runners.recipes import Recipe
@@ -47,6 +48,16 @@ def check_runs(study: StudyFile, train_set: LabelledImages) -> None:
     Raises:
         UsageError: What every run of a variant, pair and scheme would refuse; the first of them is named.
     """
+    size = study.train.resolve().batch_size
+    if (
+        any(arm.teaching.kind == "fixed" for arm in study.arms.values())
+        and len(train_set) < size * BATCHES_PER_POOL
+    ):
+        raise UsageError(
+            f"T. stddev is measured over pools of {BATCHES_PER_POOL} batches of {size}, so a study needs "
+            f"{size * BATCHES_PER_POOL} training images or more, and {train_set.name} has {len(train_set)} as chosen: "
+            "take more of them (study.per_class, study.classes, study.val_split) or a recipe with smaller batches"
+        )
     seen = set()
     for name, spec in make_runs(study, train_set, {}):
         if (name, spec.teacher, spec.student, spec.scheme) in seen:

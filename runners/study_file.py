@@ -202,6 +202,10 @@ def explain(error: Any) -> str:
         near = nearest(last, known)
         meant = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         return f"unknown key {where}; {meant}"
+    if error["type"] == "missing":
+        return f"{where} is missing; `python -m runners.study init FILE.toml` writes a file to start from"
+    if error["type"] == "tuple_type":
+        return f'{where} is a list, for example [0, 1, 2] or ["identity", "cutmix"], not {error["input"]!r}'
     cause = error.get("ctx", {}).get("error")
     said = cause if cause is not None else error["msg"]
     return f"{where}: {said}" if where else str(said)

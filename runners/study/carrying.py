@@ -39,9 +39,9 @@ def run(
     started, clock = now(), time.perf_counter()
     paths = StudyPaths(out)
     with owned(out), _stopped_by_usr2():
-        keep_settings(study, paths)
         train_set, test_set = study.study.selection.train(), study.study.selection.test()
         check_runs(study, train_set)
+        keep_settings(study, paths, train_set)
         teachers = trained_teachers(study, train_set, paths, device)
         runs = make_runs(study, train_set, teachers)
         specs, variants = [spec for _, spec in runs], {spec.digest: name for name, spec in runs}
@@ -49,7 +49,12 @@ def run(
             probe(study, paths, (train_set, test_set), teachers, specs, device, students=False)
         chosen = [s for s in specs if failure_of(s.paths(out)).exists()] if only_failed else specs
         if only_failed and not chosen:
-            say("no run has failed; `run` carries out what is queued")
+            left = sum(not is_complete(spec.paths(out)) for spec in specs)
+            say(
+                f"no run has failed; {left} of {len(specs)} are queued"
+                + ("; `run` carries them out" if left else "")
+            )
+            return 0
         outcomes = train_all(chosen, len(specs), paths, executor, variants)
         _refuse_full_disk(outcomes, out)
         if not any(is_complete(spec.paths(out)) for spec in specs):
@@ -142,7 +147,7 @@ def _title(spec: RunSpec, variants: Mapping[str, str]) -> str:
 def _told(
     failed: list[tuple[RunSpec, str]], planned: int, file: Path, out: Path, variants: Mapping[str, str]
 ) -> str:
-    lines = [f"  {_title(s, variants)} · {error} (log: {s.paths(out).log})" for s, error in failed]
+    lines = [f"  {_title(s, variants)} · {error}{_log(s.paths(out).log)}" for s, error in failed]
     return (
         f"{len(lines)} of {planned} runs failed\n"
         + "\n".join(lines)
@@ -166,3 +171,8 @@ def _stopped_by_usr2() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGUSR2, previous)
+
+
+def _log(path: Path) -> str:
+    """A process that was killed from outside leaves none."""
+    return f" (log: {path})" if path.is_file() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,26 +63,52 @@ def owned(out: Path) -> Iterator[None]:
         yield
 
 
-def keep_settings(study: StudyFile, paths: StudyPaths) -> None:
+def keep_settings(study: StudyFile, paths: StudyPaths, images: LabelledImages) -> None:
     """Writes the settings with all overrides as ``study.toml``; refuses a folder that holds another study.
 
+    A folder without any run takes any settings.
+
     Raises:
-        UsageError: ``study.toml`` there differs in what decides the numbers of a run.
+        UsageError: ``study.toml`` there, or the images of its runs, differ in what decides the numbers of a run.
     """
     settings = study.model_dump(by_alias=True, exclude_none=True, mode="json")
-    if paths.study_toml.exists():
+    card = next(paths.run_root.glob("*/*/*/*/run.json"), None)
+    if paths.study_toml.exists() and card is not None:
         before = _known(paths.study_toml)
-        changed = [f"[{section}]" for section in _FIXED if before.get(section) != settings.get(section)]
+        changed = [
+            f"{section}.{key}"
+            for section in _FIXED
+            for key in _differing(before.get(section), settings.get(section))
+        ]
         if before.get("executor", {}).get("threads") != study.executor.threads:
-            changed.append("[executor] threads")  # the only key there on which numbers depend
+            changed.append("executor.threads")  # the only key there on which numbers depend
         known = {v["name"]: v for v in before.get("variant", ())}
-        changed += [f"[[variant]] {v['name']!r}" for v in settings["variant"] if known.get(v["name"], v) != v]
+        changed += [f"variant {v['name']!r}" for v in settings["variant"] if known.get(v["name"], v) != v]
         if changed:
             raise UsageError(
-                f"{paths.root} holds a study with other settings under {', '.join(changed)} (see "
-                f"{paths.study_toml}); choose another --out"
+                f"{paths.root} holds a study with another {', '.join(changed)} (see {paths.study_toml}); choose another "
+                "--out"
             )
+        _refuse_other_images(card, images, paths)
     write_bytes_atomic(paths.study_toml, tomli_w.dumps(settings).encode())
+
+
+def _differing(before: Any, now: Any) -> list[str]:
+    before, now = (part if isinstance(part, dict) else {} for part in (before, now))
+    return [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+
+
+def _refuse_other_images(card: Path, images: LabelledImages, paths: StudyPaths) -> None:
+    """The same settings may find other files in the data's folder; tables would mix what was trained on either."""
+    try:
+        trained_on = json.loads(card.read_text(encoding="utf-8"))["settings"]["dataset_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a damaged card is told of where the run is read
+    if trained_on != images.digest:
+        raise UsageError(
+            f"the images have changed since {paths.root} was begun (sha256 {images.digest[:12]}, was {trained_on[:12]}); "
+            "bring them back, or choose another --out"
+        )
 
 
 def _known(file: Path) -> dict[str, Any]:

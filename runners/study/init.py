@@ -9,6 +9,7 @@ from kdstats.errors import UsageError, unknown
 
 _FOLDER = Path(__file__).resolve().parent.parent / "studies"
 _DEFAULT = "quickstart"
+_SCHEMA = "study.schema.json"
 
 
 def templates() -> list[str]:
@@ -43,5 +44,8 @@ def init(file: Path, template: str | None) -> int:
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent}")
     shutil.copyfile(_FOLDER / f"{template}.toml", file)
+    schema = file.parent / _SCHEMA
+    if not schema.exists():  # editors complete keys by it
+        shutil.copyfile(_FOLDER / _SCHEMA, schema)
     print(f"{file} written from {template}. Next: python -m runners.study plan {file} --out runs/{file.stem}")
     return 0

@@ -35,7 +35,7 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
             for rule in study.exclude
         ]
         for rule, count in zip(study.exclude, left_out, strict=True):
-            print(f"left out of every summary: {count} run{'s' * (count != 1)} ({rule.reason})")
+            print(f"trained, and left out of every summary: {count} run{'s' * (count != 1)} ({rule.reason})")
     print(f"carried out by: {executor.describe()}")
     free = shutil.disk_usage(_existing(out)).free
     if found.disk > free:

@@ -204,8 +204,8 @@ def check(spec: RunSpec, images: int, ranks: Ranks) -> None:
         raise UsageError(f"a seed is a whole number from 0, below 2^63, not {spec.seed}")
     if not 1 <= spec.log_every <= spec.recipe.epochs:
         raise UsageError(
-            f"recording every {spec.log_every} epochs leaves no records of a run of {spec.recipe.epochs}: choose 1 … "
-            f"{spec.recipe.epochs}"
+            f"recording every {spec.log_every} epochs (log.every) leaves no records of a run of {spec.recipe.epochs}: "
+            f"choose 1 … {spec.recipe.epochs}"
         )
     rest = images % spec.recipe.batch_size
     if ranks.world > 1 and 0 < rest < ranks.world:

@@ -97,6 +97,14 @@ def test_a_planted_difference_is_found(tmp_path: Path) -> None:
     assert "4 measurements" in facts.caption()
     assert "no spread" not in facts.caption()
     assert "3 schemes, n = 4 seeds" in facts.caption()
+    assert "that hold together within a teacher or group" in facts.caption()
+    assert "spread" not in said
+
+
+def test_few_seeds_are_said_to_be_few(tmp_path: Path) -> None:
+    for n, note in ((3, "their own spread too)"), (2, "two seeds say little of a spread)")):
+        both = (one(tmp_path / f"{d}{n}", d, {}, seeds=range(n)) for d in ("batch", "sample"))
+        assert f"{note}." in draw_granularity.run(*both).findings[-1]
 
 
 def test_equal_ones_are_not_told_apart(tmp_path: Path) -> None:

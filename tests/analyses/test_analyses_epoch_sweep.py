@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from settings_study import write_study
 
 from analyses import epoch_sweep
 from analyses.levels import Stratum
-from analyses.settings import TrainedRun
+from analyses.settings import TrainedRun, trained_runs
 from analyses.study import Study, load_study
 
 EPOCHS = (10, 20, 40, 80, 160)
@@ -86,6 +87,50 @@ def test_planted_optima_and_their_shift(tmp_path: Path) -> None:
     assert len(figure.axes[0].get_legend_handles_labels()[1]) == 4
 
 
+def test_the_lowest_is_the_mean_with_its_bar_and_gaps_are_paired(tmp_path: Path) -> None:
+    studies = sweep(tmp_path, {("KD", "identity"): 20.0, ("CE", "identity"): 80.0})
+    result = epoch_sweep.run(*studies)
+    for row in result.optima.to_dict("records"):
+        at = (result.table["curve"] == row["curve"]) & (result.table["outcome"] == row["outcome"])
+        mean = result.table[at & (result.table["epochs"] == row["best"])].iloc[0]
+        assert (row["lowest"], row["lowest_low"], row["lowest_high"]) == (
+            mean["mean"],
+            mean["low"],
+            mean["high"],
+        )
+    gap = result.contrasts[result.contrasts["outcome"] == "error"].iloc[0]
+    runs = {s.paths.root.name: s.used.set_index("seed")["acc_last"] for s in studies}
+    ends = stats.ttest_rel(runs["CE80"], runs["KD20"]).confidence_interval(0.95)
+    assert (gap["gap_low"], gap["gap_high"]) == pytest.approx((ends.low, ends.high))
+    figure, _ = result.figure()  # type: ignore[misc]
+    bars = [segment[:, 1] for lines in figure.axes[0].collections for segment in lines.get_segments()]  # type: ignore[attr-defined]
+    drawn = {(round(float(low), 9), round(float(high), 9)) for low, high in bars}
+    errors = result.optima[result.optima["outcome"] == "error"]
+    for low, high in zip(errors["lowest_low"], errors["lowest_high"], strict=True):
+        assert (round(low, 9), round(high, 9)) in drawn
+
+
+def test_curves_without_common_seeds_have_no_interval_of_their_gap(tmp_path: Path) -> None:
+    studies = sweep(tmp_path, {("KD", "identity"): 20.0, ("CE", "identity"): 80.0})
+    runs = [r for s in studies for r in trained_runs(s)]
+    curves = []
+    for loss, moved in (("KD", 0), ("CE", 10)):
+        own = tuple(
+            replace(r, row={**r.row, "seed": int(r.row["seed"]) + moved})
+            for r in runs
+            if epoch_sweep.loss_of(r) == loss
+        )
+        level_of = {r.digest: float(r.settings["recipe.epochs"]) for r in own}
+        stratum = Stratum("a/b", "a/b", tuple(map(float, EPOCHS)), own, level_of)
+        curves.append(epoch_sweep._curve(studies[0], stratum, loss))
+    gap, low, high = epoch_sweep._gap("error", *curves)
+    assert math.isfinite(gap)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    row = epoch_sweep._contrast("what", "error", np.zeros(10), *curves)
+    assert "without two seeds of both to judge it by" in epoch_sweep._said_contrast(row)
+
+
 def test_a_flat_curve_leaves_the_optimum_open(tmp_path: Path) -> None:
     flat = {("KD", "identity"): 40.0, ("CE", "identity"): 40.0}
     result = epoch_sweep.run(*sweep(tmp_path, flat, curvature=0.0))
@@ -143,13 +188,17 @@ def test_what_a_run_learns_from() -> None:
 def test_the_interval_holds_the_optimum_in_95_per_cent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Curves with a random optimum between the levels' ends; its place is the best of the levels."""
+    """Curves with a random optimum between the levels' ends; its place is the best of the levels.
+
+    A seed moves a whole curve, more than its residuals: the lowest and the gap between two curves hold that too.
+    """
     study = sweep(tmp_path, {("KD", "identity"): 20.0}, epochs=(10,))[0]
     monkeypatch.setattr(epoch_sweep, "OUTCOMES", {"error": "test error"})
-    rng, held, times = np.random.default_rng(4), 0, 60
+    rng, times = np.random.default_rng(4), 60
+    held = {"place": 0, "lowest": 0, "gap": 0}
     steps = np.log2(EPOCHS)
-    for _ in range(times):
-        truth = 0.004 * (steps - rng.uniform(steps[0], steps[-1])) ** 2
+
+    def curve_of(truth: np.ndarray) -> epoch_sweep.Curve:
         errors = 0.3 + truth[:, None] + rng.normal(0, 0.01, 3) + rng.normal(0, 0.004, (5, 3))
         runs = [
             TrainedRun(
@@ -164,7 +213,14 @@ def test_the_interval_holds_the_optimum_in_95_per_cent(
         ]
         level_of = {r.digest: float(r.settings["recipe.epochs"]) for r in runs}
         stratum = Stratum("a/b", "a/b", tuple(map(float, EPOCHS)), tuple(runs), level_of)
-        curve = epoch_sweep._curve(study, stratum, "a/b")
-        row = epoch_sweep._optimum(curve, "error", epoch_sweep._seeds(stratum, "error"))
-        held += row["best_low"] <= EPOCHS[int(truth.argmin())] <= row["best_high"]
-    assert held >= stats.binom.ppf(0.001, times, 0.95)
+        return epoch_sweep._curve(study, stratum, "a/b")
+
+    for _ in range(times):
+        truth = 0.004 * (steps - rng.uniform(steps[0], steps[-1])) ** 2
+        one, two = curve_of(truth), curve_of(truth)
+        row = epoch_sweep._optimum(one, "error", epoch_sweep._seeds(one.stratum, "error"))
+        held["place"] += row["best_low"] <= EPOCHS[int(truth.argmin())] <= row["best_high"]
+        held["lowest"] += row["lowest_low"] <= 0.3 + truth.min() <= row["lowest_high"]
+        _, low, high = epoch_sweep._gap("error", one, two)
+        held["gap"] += low <= 0 <= high
+    assert min(held.values()) >= stats.binom.ppf(0.001, times, 0.95), held

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 from settings_study import record_views, write_study
 
 from analyses import current_teacher, data_maps
 from analyses.current_teacher import covariance_of, t_stddev_of
-from analyses.data_maps import Dynamics
+from analyses.image_dynamics import Dynamics
 from analyses.study import Study, load_study
 from kdstats.errors import CheckError, MissingError
 from kdstats.estimators.tstddev import mean_sd
@@ -112,6 +114,60 @@ def test_forgetting_is_found_where_it_is(tmp_path: Path) -> None:
     assert "Data maps of 192 training images" in result.figure()[1].caption()  # type: ignore[index]
 
 
+def test_a_share_of_0_in_every_run_has_no_interval(tmp_path: Path) -> None:
+    shares = {"identity": 0.0, "flip": 0.0, "mixup": 0.5}
+    result = data_maps.run(studied(tmp_path / "a", tuple(shares), remembering(shares)))
+    table = result.table.set_index("scheme")
+    assert table.loc[["identity", "flip"], ["forgotten_low", "forgotten_high"]].isna().all(axis=None)
+    assert table.loc["mixup", "forgotten_low"] > 0
+    said = next(text for text in result.findings if "never learnt (n" in text)
+    assert "identity none in 3 runs and" in said
+    assert "[0, 0]" not in said
+
+
+def per_run(values: np.ndarray) -> pd.DataFrame:
+    """``[measures, seeds, schemes]``, the first scheme identity."""
+    _, seeds, k = values.shape
+    names = [data_maps.REFERENCE, *(f"s{at}" for at in range(1, k))]
+    return pd.DataFrame(
+        {"pair": "p", "scheme": names[j], "seed": i}
+        | {name: values[q, i, j] for q, name in enumerate(data_maps.MEASURES)}
+        for i in range(seeds)
+        for j in range(k)
+    )
+
+
+@pytest.mark.simulation
+def test_false_differences_are_rare_over_all_measures_and_unequal_spreads() -> None:
+    """Nine schemes alike but for their spread over 3 seeds, one of which scatters four times as much."""
+    rng, wrong, times = np.random.default_rng(6), 0, 80
+    spread = np.array([1.1, 2.0, 1.0, 1.1, 4.4, 1.7, 1.3, 1.0, 0.3])
+    for _ in range(times):
+        found = data_maps._differences(per_run(spread * rng.standard_normal((4, 3, 9))))
+        wrong += bool(((found["low"] > 0) | (found["high"] < 0)).any())
+    assert wrong <= 9, wrong  # 0.03 in a longer count; binomial(80, 0.05) stays below 10 in 99.3 %
+
+
+def test_intervals_hold_together_over_four_measures() -> None:
+    values = np.random.default_rng(3).standard_normal((4, 5, 9))
+    found = data_maps._differences(per_run(values)).set_index(["measure", "scheme"])
+    from analyses.seeds import of_runs
+
+    single = of_runs(per_run(values), "p", "confidence")
+    expected = single.difference(3, 0, 32)
+    few = of_runs(per_run(values[:, :3]), "p", "confidence")
+    own = stats.ttest_rel(values[2, :3, 3], values[2, :3, 0]).confidence_interval(1 - 0.05 / 4)
+    assert few.difference(3, 0, 32, 4)[1] <= own.low + 1e-12
+    got = found.loc[("confidence", single.schemes[3]), ["difference", "low", "high"]]
+    assert got.tolist() == pytest.approx(expected)
+    # A run is missing: paired t over the seeds of both, in a family as large.
+    part = per_run(values).iloc[:-1]
+    less = data_maps._differences(part).set_index(["measure", "scheme"])
+    gaps = values[2, :4, 8] - values[2, :4, 0]
+    half = stats.t.ppf(1 - 0.025 / 32, 3) * gaps.std(ddof=1) / 2
+    assert less.loc[("confidence", "s8"), "high"] == pytest.approx(gaps.mean() + half)
+
+
 def test_equal_forgetting_is_not_told_apart(tmp_path: Path) -> None:
     shares = {"identity": 0.3, "flip": 0.3, "mixup": 0.3}
     result = data_maps.run(studied(tmp_path / "a", tuple(shares), remembering(shares, (2, 3, 8))))
@@ -153,10 +209,13 @@ def test_spread_of_batches_without_the_drift_of_the_teacher() -> None:
         plain.append((mean_sd(still) / math.sqrt(5), mean_sd(means) / math.sqrt(5)))
     still_, drifting = np.mean(plain, axis=0)
     assert np.mean(values) == pytest.approx(still_, rel=0.02)
+    for steps in (4, 8, 21):  # the root of a variance from few steps is too small, which the factor mends
+        few = [t_stddev_of(rng.standard_normal((steps, 10))) for _ in range(2_000)]
+        assert np.mean(few) == pytest.approx(1 / math.sqrt(5), rel=0.016)
     assert drifting > 1.2 * still_
     x = rng.random((7, 4))
     by_hand = [math.sqrt(sum((x[k + 1, c] - x[k, c]) ** 2 for k in range(6)) / 12 / 5) for c in range(4)]
-    assert t_stddev_of(x) == pytest.approx(np.mean(by_hand))
+    assert t_stddev_of(x) == pytest.approx((1 + 3 / 56) * np.mean(by_hand))
 
 
 def test_covariance_is_that_of_all_pairs() -> None:

@@ -15,6 +15,7 @@ from synthetic_study import NINE
 from analyses import readings, rival_predictors, softness
 from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR
 from analyses.difference_of_r import difference_of_r
+from analyses.readings import sign_of
 from analyses.study import Study
 from analyses.teacher_numbers import collect
 from kdstats.association.partial import partial_correlation
@@ -76,6 +77,22 @@ def test_t_stddev_is_found_to_be_better_where_it_is(base: Study) -> None:
     assert len(figure.axes) == 2
     assert "5 numbers of the teacher alone" in facts.caption()
     assert "n = 14 schemes" in facts.caption()
+
+
+def test_a_correlation_against_the_theory_is_said_to_be_so(base: Study) -> None:
+    turned = with_rivals(base, {s: -v for s, v in scores(1).items()})
+    t = {row["scheme"]: -row["t_stddev"] + 0.01 for row in turned.study.to_dict("records")}
+    result = rival_predictors.run(planted(turned, loss=lambda p, s, k: 2 - 100 * t[s], t=t))
+    assert kinds(result)["t_stddev"] == HOLDS
+    said = " ".join(result.findings)
+    assert "T. stddev (r −1.00" in said
+    assert "; against the theory)" in said
+    row = {"kind": HOLDS, "predictor": "view_entropy", "r": -0.9}
+    assert sign_of(row) == "; more of it goes with a lower test loss"
+    assert sign_of(row | {"r": 0.9}) == "; more of it goes with a higher test loss"
+    assert sign_of(row | {"kind": UNCLEAR}) == ""
+    assert sign_of(row | {"predictor": "log_effect"}) == "; against the theory"
+    assert sign_of(row | {"predictor": "log_effect", "r": 0.9}) == ""
 
 
 def test_a_rival_is_found_to_be_better_where_it_is(base: Study) -> None:
@@ -249,6 +266,13 @@ def test_dependence_beyond_softness_is_found(base: Study) -> None:
     assert len(figure.axes) == 2
     assert "partial r 0.9" in facts.caption()
     assert "13 schemes" in facts.caption()
+
+
+def test_dependence_that_goes_the_other_way_is_said_to(base: Study) -> None:
+    result = softness.run(by_parts(base, effect=-1, soft=0))
+    assert kind_of(result, "log_effect", "view_entropy") == HOLDS
+    told = [text for text in result.findings if "design effect (log) given entropy of views" in text]
+    assert "; against the theory) goes with the test loss" in told[0]
 
 
 def test_softness_alone_is_not_called_dependence(base: Study) -> None:

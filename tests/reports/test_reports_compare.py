@@ -66,8 +66,8 @@ def test_unpaired_differences_are_welch_s() -> None:
 @pytest.mark.simulation
 @pytest.mark.parametrize("paired", [True, False])
 def test_the_intervals_hold_together(paired: bool) -> None:
-    """Counted: all three intervals cover at once in 95 % of studies or somewhat more (Bonferroni)."""
-    rng = np.random.default_rng(5)
+    """Counted: all three intervals cover at once in 95 % of studies or somewhat more (Bonferroni, larger variance)."""
+    rng = np.random.default_rng(6)
     schemes, seeds, studies, held = ["a", "b", "c"], 4, 120, 0
     truth = np.array([0.1, 0.0, -0.2])
 
@@ -82,9 +82,9 @@ def test_the_intervals_hold_together(paired: bool) -> None:
         one, two = runs(np.zeros(3), 0, common), runs(truth, 0 if paired else 50, other)
         got = differences(one, two, schemes, "loss", paired=paired)
         held += bool(((got[:, 1] <= truth) & (truth <= got[:, 2])).all())
-    assert 0.9 <= held / studies <= 1.0
-    if paired:  # Bonferroni over three is nearly exact: an interval that always holds is too wide
-        assert held < studies
+    assert held / studies >= 0.9
+    if paired:  # an interval that always holds is too wide
+        assert held < studies, held
 
 
 def test_one_seed_gives_no_interval_and_says_so(tmp_path: Path) -> None:

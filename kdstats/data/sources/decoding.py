@@ -128,7 +128,7 @@ class Decoder:
             if height != width:
                 raise MissingError(
                     f"{where}: an image of {width}x{height} pixels; networks here take squares: "
-                    f"--img-size {min(height, width)} crops the centre"
+                    f"--img-size {min(height, width)} (img_size = {min(height, width)} in a study) crops the centre"
                 )
             why = f" as in {where}; --img-size N resizes all of them to NxN"
             self._geometry = replace(self._geometry, native=(width, height), why=why)
