@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdstats.association.coefficients import METHODS, blocks, centred, check_pair, midranks, pair_signs
+from kdstats.association.coefficients import METHODS, blocks, centred, check_pair, midranks
 from kdstats.errors import UsageError
 
 EXACT_UP_TO = 8  # 8! = 40,320 arrangements, fewer than it takes to estimate them well
@@ -59,25 +60,29 @@ def permutation_test(
     if not methods:
         return PermutationTest({}, 0, False)
     columns = {"pearson": (centred(a), centred(b)), "spearman": (midranks(a), midranks(b))}
-    upper = np.triu_indices(n, 1)
-    signs_x, signs_y = (pair_signs(a)[upper], pair_signs(b)) if "kendall" in methods else (a, b)
+    by_x = np.argsort(a, kind="stable")
+    after = np.searchsorted(a[by_x], a[by_x], side="right")
+    ranks = np.unique(b, return_inverse=True)[1].astype(np.int16)
     # Equal sums may differ in their last digits; a tie must count as extreme.
     bounds = {
         m: abs(float(u @ v)) - 1e-12 * float(np.linalg.norm(u) * np.linalg.norm(v))
         for m, (u, v) in columns.items()
     }
-    bounds["kendall"] = abs(float(signs_x @ signs_y[upper])) if "kendall" in methods else 0.0
+    bounds["kendall"] = (
+        abs(float(_concordances(ranks[by_x][:, None], after)[0])) if "kendall" in methods else 0.0
+    )
     extreme = dict.fromkeys(methods, 0)
     exact = n <= EXACT_UP_TO
     order = np.array(list(itertools.permutations(range(n)))) if exact else None
     m = math.factorial(n) if exact else permutations
     done = 0
-    for size in blocks(m, n * n if "kendall" in methods else n):
+    for size in blocks(m, 4 * n):
         rows = order[done : done + size] if order is not None else _shuffles(n, size, rng)
         done += size
         for method in methods:
+            sums: NDArray[Any]
             if method == "kendall":
-                sums = signs_y[rows[:, upper[0]], rows[:, upper[1]]] @ signs_x
+                sums = _concordances(np.ascontiguousarray(ranks[rows[:, by_x]].T), after)
             else:
                 u, v = columns[method]
                 sums = v[rows] @ u
@@ -90,3 +95,19 @@ def permutation_test(
 def _shuffles(n: int, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
     rows: NDArray[np.intp] = rng.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
     return rows
+
+
+def _concordances(ranks: NDArray[np.int16], after: NDArray[np.intp]) -> NDArray[np.int32]:
+    """Pairs in order less pairs out of order, (m,), of arrangements of y: Kendall's numerator.
+
+    Args:
+        ranks: Dense ranks of y in the order of x, (n, m), n at most 32,767; one arrangement a column, so that each
+            comparison runs over memory in a row.
+        after: For each place in that order the first one with a larger x, (n,).
+    """
+    sums = np.zeros(ranks.shape[1], dtype=np.int32)
+    for row, end in zip(ranks, after, strict=True):
+        later = ranks[end:]
+        sums += (later > row).sum(axis=0, dtype=np.int16)
+        sums -= (later < row).sum(axis=0, dtype=np.int16)
+    return sums

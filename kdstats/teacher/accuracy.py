@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import nn
 
 from kdstats._version import __version__
@@ -96,6 +95,8 @@ def chance(network: Network, found: Accuracy, classes: int) -> Note | None:
     By the exact one-sided binomial test of ``n`` guesses that hit with probability 1/C, at 5 %.
     """
     right = round(found.accuracy * found.n)
+    from scipy import stats  # a second that `--help` need not wait for
+
     if float(stats.binom.sf(right - 1, found.n, 1 / classes)) <= _LEVEL:
         return None
     return Note(
