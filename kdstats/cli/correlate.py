@@ -135,18 +135,17 @@ def command(
     )  # fmt: skip
     request.check()
     source = published_source(request) if published is not None else file_source(request)
-    # A page shows every section, so everything is computed for it.
-    full = replace(request, fmt="json", show=None)
-    answer = compute(request if out is None else full, source)
+    answer = compute(request, source)
     typer.echo(render(request, source, answer), nl=False)
     if plot is not None:
         _plot(request, source, answer, plot)
     if out is not None:
         from kdstats.cli.correlate_out import write_out
 
-        typer.echo(
-            f"page: {write_out(full, source, answer, _figure(request, source, answer), out)}", err=True
-        )
+        # A page shows every section; what the terminal shows must not depend on whether one is written.
+        full = replace(request, fmt="json", show=None)
+        whole = compute(full, source)
+        typer.echo(f"page: {write_out(full, source, whole, _figure(full, source, whole), out)}", err=True)
     if answer.unreproduced:
         raise CheckError("not all printed numbers are reproduced: " + "; ".join(answer.unreproduced))
     return 0

@@ -265,3 +265,9 @@ def test_only_the_notes_of_the_sections_asked_for_are_printed(run, write):
     kept = run(*words, "--repeats", "keep", "--show", "choice")[1]
     assert "repeats of one scheme are not independent points" in kept
     assert "the interval of the concordance" in kept
+
+
+def test_a_page_changes_nothing_on_the_terminal(run, tmp_path):
+    plain, with_page = (run("--published", "wang2022", *more) for more in ((), ("--out", tmp_path / "page")))
+    assert plain[:2] == with_page[:2]
+    assert (tmp_path / "page" / "index.html").exists()
