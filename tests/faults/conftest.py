@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ def start() -> Iterator[Callable[..., Driver]]:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
+            # A job in the background of a script ignores Ctrl-C, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         begun.append(Driver(process))
         return begun[-1]
