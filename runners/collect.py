@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance, wang2022_v3
+from kdstats.estimators.published import v3_sets
 from kdstats.provenance import sha256_file
 from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.part import write_table
@@ -61,7 +62,7 @@ def run_row(spec: RunSpec, paths: RunPaths, variant: str = "") -> dict[str, Any]
         "mean_covariance_se": math.nan if estimate is None else estimate.mean_covariance.se,
         "risk_variance": _value(estimate, "risk_variance"),
         "design_effect": _value(estimate, "design_effect"),
-        "wang2022_v3": wang2022_v3(u) if len(u) >= LEAST_OBSERVATIONS else math.nan,
+        "wang2022_v3": _released(u),
         "covariance_of": covariance_of,
         "teacher_entropy": entropy,
         "threads": _threads(paths),
@@ -69,6 +70,12 @@ def run_row(spec: RunSpec, paths: RunPaths, variant: str = "") -> dict[str, Any]
         "excluded": False,
         "reason": None,
     }
+
+
+def _released(u: NDArray[np.float64]) -> float:
+    """``check_ce_var_v3`` on sets of 6,400 values, as ``kdstats estimate`` has it; NaN with too few of them."""
+    sets = v3_sets(list(u)) if len(u) else u
+    return wang2022_v3(sets) if len(sets) >= LEAST_OBSERVATIONS else math.nan
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

@@ -90,3 +90,33 @@ def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_pa
     assert "epoch=0002.parquet" in said
     assert not is_complete(spec.paths(tmp_path))
     assert is_complete(specs[0].paths(tmp_path))
+
+
+def test_the_released_statistic_is_one_number_in_the_study_and_in_estimate(tmp_path):
+    from kdstats.recorded.estimate import estimate_run
+    from runners.collect import _released
+
+    rng = np.random.default_rng(1)
+    with Recorder(tmp_path / "run", classes=3, meta={"scheme": "identity"}) as recorder:
+        for epoch in range(1, 5):
+            recorder.start_epoch(epoch)
+            for step in range(41):
+                size = 100 if step < 40 else 30  # a short last batch
+                ids = np.arange(size)
+                for view in ("original", "augmented"):
+                    teacher, student = rng.normal(size=(2, size, 3)).astype(np.float32)
+                    recorder.add(
+                        step=step,
+                        sample_id=ids,
+                        labels=ids % 3,
+                        teacher_logits=teacher,
+                        student_logits=student,
+                        view=view,
+                    )
+            recorder.end_epoch()
+    paths = RunPaths(tmp_path / "run")
+    u, _, _ = step_matrix(paths, [1, 2, 3, 4])
+    found = estimate_run(paths, (1, 2, 3, 4), components=False).wang2022_v3
+    assert found is not None
+    assert _released(u) == pytest.approx(found, rel=1e-12)
+    assert np.isnan(_released(u[:100]))
