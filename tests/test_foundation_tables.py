@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,3 +88,17 @@ def test_no_rows():
     assert tables.to_text([], COLUMNS) == "scheme  value  n\n"
     assert tables.to_csv([], COLUMNS) == "scheme,value,n\n"
     assert json.loads(tables.write("json", [], COLUMNS)) == []
+
+
+def test_a_table_is_written_like_its_rows_and_bare_in_a_terminal_only() -> None:
+    rows = [{"a": "x", "b": 1.5}, {"a": "longer", "b": 22.0}]
+    headers, formats = {"a": "a long head over short cells"}, {"b": lambda value: f"{value:.2f}"}
+    table = tables.Table(rows, ["a", "b"], headers, formats)
+    for fmt in ("table", "md", "latex", "csv"):
+        assert table.write(fmt) == tables.write(fmt, rows, ["a", "b"], headers, formats)
+    assert table.heads == ["a long head over short cells", "b"]
+    assert table.cells == [["x", "1.50"], ["longer", "22.00"]]
+    bare = replace(table, bare=True)
+    assert bare.write("md") == table.write("md")
+    # Heads that are not shown do not push the columns apart.
+    assert bare.write("table").splitlines() == ["  x        1.50", "  longer  22.00"]

@@ -44,7 +44,7 @@ def write_out(
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {str(out)!r} is a file; name a folder")
     out.mkdir(parents=True, exist_ok=True)
-    document = json.loads(render(request, source, answer))
+    result = render(request, source, answer)
     table = records(source.table)
     csv = to_csv(
         [{k: None if v != v else v for k, v in row.items()} for row in table],
@@ -55,10 +55,10 @@ def write_out(
     if len(drawn[1].panels) == 1:
         lead = f"{_coefficients(answer)} {lead}"
     text = page.render(
-        document,
+        json.loads(result),
         title=source.title,
         answer=lead,
-        parts=[(name, page.Part(b.heading, b.table, b.lines)) for name, b in blocks("md", source, answer)],
+        parts=[(name, page.Part(b.heading, b.table, b.lines)) for name, b in blocks(source, answer)],
         notes=[line.removeprefix("note: ") for line in closing(source, answer)],
         drawn=drawn,
         points=_points(source, drawn[1]),
@@ -66,7 +66,7 @@ def write_out(
     )
     for name, content in (
         ("index.html", text),
-        ("result.json", render(request, source, answer)),
+        ("result.json", result),
         ("points.csv", csv),
     ):
         write_bytes_atomic(out / name, content.encode())

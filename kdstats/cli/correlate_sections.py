@@ -10,7 +10,7 @@ from kdstats.association.coefficients import SYMBOLS
 from kdstats.cli.correlate_answer import sentence
 from kdstats.cli.correlate_numbers import bracket, digits, number, p_equals, p_text, span
 from kdstats.cli.correlate_rows import error_rows, records
-from kdstats.tables import to_text, write
+from kdstats.tables import Table
 
 if TYPE_CHECKING:
     from kdstats.cli.correlate_answer import Answer
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A heading, a table (text in the output format, or empty) and lines under it."""
+    """A heading (may be empty), a table where there is one, and lines under it."""
 
     heading: str
-    table: str
+    table: Table | None
     lines: list[str]
 
     @property
@@ -34,7 +34,7 @@ class Block:
 def across(fmt: str, source: Source, answer: Answer) -> Block:
     """Means over panels, the common slope, and how sure they are."""
     if answer.regret.k < 2 and answer.across.regression is None:
-        return Block("", "", ["Across panels: there is one panel only; --group COLS tells panels apart."])
+        return Block("", None, ["Across panels: there is one panel only; --group COLS tells panels apart."])
     rows: list[dict[str, str]] = []
     for m in answer.meta:
         tail = f"I² {100 * m.i2:.0f} %"
@@ -70,7 +70,7 @@ def across(fmt: str, source: Source, answer: Answer) -> Block:
             "interval is the safer one."
         )
     heading = "Across panels" if answer.regret.k > 1 else "Least-squares slope"
-    return Block(heading, _lines_table(fmt, rows), lines)
+    return Block(heading, _lines_table(rows), lines)
 
 
 def _slopes(source: Source, answer: Answer) -> Iterator[dict[str, str]]:
@@ -104,15 +104,10 @@ def once(fmt: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _lines_table(fmt: str, rows: list[dict[str, str]]) -> str:
+def _lines_table(rows: list[dict[str, str]]) -> Table:
     """Three columns; in a terminal without a head, as lines that align."""
-    columns = ["what", "value", "more"]
-    if fmt != "table":
-        return write(
-            fmt, rows, columns, {"what": "estimate", "value": "value and interval", "more": "besides"}
-        )
-    text = to_text(rows, columns).splitlines()[1:]
-    return "\n".join(f"  {line}" for line in text)
+    headers = {"what": "estimate", "value": "value and interval", "more": "besides"}
+    return Table(rows, ["what", "value", "more"], headers, bare=True)
 
 
 def choice(fmt: str, source: Source, answer: Answer) -> Block:
@@ -124,7 +119,7 @@ def choice(fmt: str, source: Source, answer: Answer) -> Block:
     lines = [f"{said[0].upper()}{said[1:]}."]
     if cost.k < 2:
         lines.append(f"{ordered[0].upper()}{ordered[1:]}. One panel: no interval.")
-        return Block(heading, "", lines)
+        return Block(heading, None, lines)
     lines.append(
         f"Mean cost over panels {cost.mean:.2g} {unit} [{cost.low:.2g}, {cost.high:.2g}]; share of panels hit "
         f"[{cost.hits_low:.3f}, {cost.hits_high:.3f}]; {ordered}."
@@ -144,7 +139,7 @@ def choice(fmt: str, source: Source, answer: Answer) -> Block:
             f"[{100 * out.concordance_low:.0f}, {100 * out.concordance_high:.0f}] of {source.what} pairs ordered "
             f"rightly, best found in {out.hits} of {out.k}, {mean}."
         )
-    return Block(heading, "", lines)
+    return Block(heading, None, lines)
 
 
 def errors(fmt: str, source: Source, answer: Answer) -> Block:
@@ -168,7 +163,7 @@ def errors(fmt: str, source: Source, answer: Answer) -> Block:
             cell = f"{'none' if value is None else digits(value)} {span(record['low'], record['high'])}"
             rows[-1]["simex" if record["method"] == "simex" else "corrected"] = cell
     if not rows:
-        return Block("", "", [])
+        return Block("", None, [])
     columns = ["quantity", "measured", "corrected", "simex", "reliability"]
     if source.groups:
         columns.insert(0, "panel")
@@ -190,7 +185,7 @@ def errors(fmt: str, source: Source, answer: Answer) -> Block:
     if known in exact:
         other = exact["y" if known == "x" else "x"]
         lines.append(f"No standard errors of {other} are given: it is taken as measured without error.")
-    table = write(fmt, once(fmt, rows), columns, headers)
+    table = Table(once(fmt, rows), columns, headers)
     return Block(f"Corrected for known errors of {known}", table, lines)
 
 
@@ -204,7 +199,7 @@ def given(fmt: str, source: Source, answer: Answer) -> Block:
     """Partial correlations, panel by panel and across."""
     found = answer.partial
     if found is None:
-        return Block("", "", [])
+        return Block("", None, [])
     rows = []
     for frame, everywhere in ((found.panels, False), (found.across, True)):
         for record in records(frame):
@@ -221,7 +216,7 @@ def given(fmt: str, source: Source, answer: Answer) -> Block:
                 }
             )
     if not rows:
-        return Block("", "", [])
+        return Block("", None, [])
     columns = ["coefficient", "plain", "partial", "interval", "p_permutation", "n"]
     if source.groups:
         columns.insert(0, "panel")
@@ -231,14 +226,14 @@ def given(fmt: str, source: Source, answer: Answer) -> Block:
         "interval": "interval",
         "p_permutation": "p (permutation)",
     }
-    table = write(fmt, once(fmt, rows), columns, headers, {"plain": number, "p_permutation": p_text})
+    table = Table(once(fmt, rows), columns, headers, {"plain": number, "p_permutation": p_text})
     return Block(f"With {', '.join(source.given)} held fixed (partial correlation)", table, [])
 
 
 def without(fmt: str, source: Source, answer: Answer) -> Block:
     """Range of each coefficient when one point is left out."""
     if answer.leave_one_out is None:
-        return Block("", "", [])
+        return Block("", None, [])
     rows = [
         {
             "panel": source.panel(record),
@@ -259,7 +254,7 @@ def without(fmt: str, source: Source, answer: Answer) -> Block:
         "without": "moves most without",
         "value": "then",
     }
-    table = write(fmt, once(fmt, rows), columns, headers, {"estimate": number, "value": number})
+    table = Table(once(fmt, rows), columns, headers, {"estimate": number, "value": number})
     return Block("Leaving out one point at a time", table, [])
 
 
@@ -267,7 +262,7 @@ def mixed(fmt: str, source: Source, answer: Answer) -> Block:
     """The mixed model and what was checked about its fit."""
     m = answer.across.mixed
     if m is None:
-        return Block("", "", [])
+        return Block("", None, [])
     rows = [
         {
             "what": f"slope, random intercept and slope of {m.groups} panels",
@@ -288,7 +283,7 @@ def mixed(fmt: str, source: Source, answer: Answer) -> Block:
         lines.append(
             f"What a {source.what} does alike in all panels is not in this interval; --show across has the slope by it."
         )
-    return Block(f"Mixed model, {m.method}", _lines_table(fmt, rows), lines)
+    return Block(f"Mixed model, {m.method}", _lines_table(rows), lines)
 
 
 def _plural(word: str) -> str:

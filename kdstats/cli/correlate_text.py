@@ -10,7 +10,7 @@ from kdstats.cli.correlate_notes import note_lines
 from kdstats.cli.correlate_numbers import bracket, number, p_text, short
 from kdstats.cli.correlate_rows import records
 from kdstats.cli.correlate_sections import Block
-from kdstats.tables import escape_latex, write
+from kdstats.tables import Table, escape_latex
 
 if TYPE_CHECKING:
     from kdstats.cli.correlate import Request
@@ -30,7 +30,7 @@ def page(request: Request, source: Source, answer: Answer) -> str:
     blocks.append(
         Block(
             "",
-            "",
+            None,
             [*_check(source, answer), *note_lines(source, answer, shown), *_hints(shown, source, answer)],
         )
     )
@@ -44,7 +44,7 @@ def page(request: Request, source: Source, answer: Answer) -> str:
         if block.heading:
             parts.append(_heading(fmt, block.heading))
         if block.table:
-            parts += [*([""] if block.heading and fmt == "md" else []), block.table.rstrip("\n")]
+            parts += [*([""] if block.heading and fmt == "md" else []), block.table.write(fmt).rstrip("\n")]
         if block.table and block.lines and fmt == "md":
             parts.append("")
         parts += [_line(fmt, line) for line in block.lines]
@@ -53,10 +53,10 @@ def page(request: Request, source: Source, answer: Answer) -> str:
     return "\n".join([*parts, ""])
 
 
-def blocks(fmt: str, source: Source, answer: Answer) -> list[tuple[str, Block]]:
+def blocks(source: Source, answer: Answer) -> list[tuple[str, Block]]:
     """Name and contents of the sections that are printed by default and with ``--show mixed``, in full."""
     names = [*_default(source, answer), *(["mixed"] if answer.across.mixed is not None else [])]
-    found = [(name, _block(name, fmt, source, answer, full=True)) for name in names]
+    found = [(name, _block(name, "md", source, answer, full=True)) for name in names]
     return [(name, block) for name, block in found if not block.empty]
 
 
@@ -116,7 +116,7 @@ def _count(answer: Answer) -> str:
     return f"{k} panels, {points} each" if k > 1 else points
 
 
-def _table(fmt: str, source: Source, answer: Answer) -> str:
+def _table(fmt: str, source: Source, answer: Answer) -> Table:
     """Three rows a panel: each coefficient with its interval and p-values."""
     confidence = float(answer.results["confidence"].iloc[0])
     rows: list[dict[str, Any]] = []
@@ -143,10 +143,10 @@ def _table(fmt: str, source: Source, answer: Answer) -> str:
         "p_holm": "p (Holm)",
     }
     formats = {"estimate": number, **dict.fromkeys(("p_value", "p_permutation", "p_holm"), p_text)}
-    return write(fmt, sections.once(fmt, rows), columns, headers, formats)
+    return Table(sections.once(fmt, rows), columns, headers, formats)
 
 
-def _compact(fmt: str, source: Source, answer: Answer) -> str:
+def _compact(fmt: str, source: Source, answer: Answer) -> Table:
     """One row a panel; p-values are those of Pearson's r."""
     rows: list[dict[str, Any]] = []
     for record in records(answer.results):
@@ -158,7 +158,7 @@ def _compact(fmt: str, source: Source, answer: Answer) -> str:
     headers = {method: f"{SYMBOLS[method]} [{confidence:g} %]" for method in METHODS}
     headers |= {"p_permutation": "p of r", "p_holm": "(Holm)"}
     columns = ["panel", *METHODS, "p_permutation", "p_holm", "n"]
-    return write(fmt, rows, columns, headers, dict.fromkeys(("p_permutation", "p_holm"), p_text))
+    return Table(rows, columns, headers, dict.fromkeys(("p_permutation", "p_holm"), p_text))
 
 
 def _check(source: Source, answer: Answer) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from kdstats.figures.correlation import CorrelationFacts
 from kdstats.pages.environment import data_uri, render_template
 from kdstats.pages.hover import Point
 from kdstats.pages.parts import TablePart, figure_part, plain_table
-from kdstats.tables import to_json
+from kdstats.tables import Table, to_json
 
 CAPTIONS = {
     "panels": "Each coefficient with its interval; p: scipy's test; permutation p: pairings at random.",
@@ -22,15 +21,14 @@ CAPTIONS = {
     "without": "Each coefficient without any one point.",
     "mixed": "Mixed model of all panels.",
 }
-_ESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One section: its heading (may be empty), a table in Markdown (may be empty), lines under it."""
+    """One section: its heading (may be empty), a table where there is one, lines under it."""
 
     heading: str
-    table: str
+    table: Table | None
     lines: Sequence[str]
 
 
@@ -63,7 +61,6 @@ def render(
         r, low, high = panel.coefficients["pearson"]
         said.append(f"{panel.panel or 'all points'}: r {r:.2f}, {low:.2f} to {high:.2f}, n = {panel.n}")
     caption = facts.caption()
-    sections = [(name, part, as_table(name, part.table) if part.table else None) for name, part in parts]
     provenance = document["provenance"]
     return render_template(
         "correlate.html.j2",
@@ -72,8 +69,13 @@ def render(
         y=facts.y,
         answer=answer,
         sections=[
-            {"name": name, "heading": part.heading, "table": table, "lines": part.lines}
-            for name, part, table in sections
+            {
+                "name": name,
+                "heading": part.heading,
+                "table": None if part.table is None else _part(name, part.table),
+                "lines": part.lines,
+            }
+            for name, part in parts
         ],
         notes=notes,
         plot=figure_part(
@@ -91,15 +93,5 @@ def render(
     )
 
 
-def as_table(name: str, markdown: str) -> TablePart:
-    """A table of :func:`kdstats.tables.to_markdown` read back, escapes undone.
-
-    >>> [row.cells for row in as_table("t", "| a | b |\\n| --- | ---: |\\n| x\\\\|y | 1 |\\n").rows]
-    [(('x|y', True), ('1', False))]
-    """
-    head, _, *body = ([_plain(cell) for cell in line[2:-2].split(" | ")] for line in markdown.splitlines())
-    return plain_table(name, CAPTIONS.get(name, ""), head, body, [""] * len(body))
-
-
-def _plain(cell: str) -> str:
-    return _ESCAPED.sub(lambda found: found.group(1), cell.strip())
+def _part(name: str, table: Table) -> TablePart:
+    return plain_table(name, CAPTIONS.get(name, ""), table.heads, table.cells, [""] * len(table.rows))

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdstats.errors import unknown
@@ -192,6 +193,50 @@ def _finite(value: Any) -> Any:
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         return _finite(value.item())
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table before anybody has decided how it is written.
+
+    >>> table = Table([{"scheme": "cut|mix", "loss": 1.25}], ["scheme", "loss"], formats={"loss": "{:.1f}".format})
+    >>> table.cells
+    [['cut|mix', '1.2']]
+    >>> print(table.write("md").splitlines()[-1])
+    | cut\\|mix | 1.2 |
+
+    Attributes:
+        rows: Raw cells by column.
+        columns: Those that are shown, in order.
+        headers: Column → what is printed above it; its name where it is absent.
+        formats: Column → how its cells become text.
+        bare: Whether a terminal shows no head and indents the lines.
+    """
+
+    rows: Sequence[Row]
+    columns: Sequence[str]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, Formatter] = field(default_factory=dict)
+    bare: bool = False
+
+    def write(self, fmt: str) -> str:
+        """The table as :func:`write` gives it."""
+        if fmt == "table" and self.bare:
+            lines = to_text(
+                self.rows, self.columns, dict.fromkeys(self.columns, ""), self.formats
+            ).splitlines()[1:]
+            return "\n".join(f"  {line}" for line in lines)
+        return write(fmt, self.rows, self.columns, self.headers, self.formats)
+
+    @property
+    def heads(self) -> list[str]:
+        """What is printed above each column."""
+        return [self.headers.get(column, column) for column in self.columns]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Every cell as text."""
+        return _cells(self.rows, self.columns, self.formats)
 
 
 def write(
