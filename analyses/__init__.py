@@ -2,7 +2,8 @@
 
 Kinds of frame, and the parameter name each one always has: ``runs`` (one row per trained student), ``study``
 (one row per pair and scheme). A result holds tables (unrounded), figure functions whose facts write their own
-caption, and ``findings``: sentences built from the numbers, which claim no more than the intervals do.
+caption, and ``findings``: sentences built from the numbers, which claim no more than the intervals do. ``HEADS``, where
+a module has it, prints columns whose names mean something else there than in other analyses.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kdstats.teacher.evaluation import Evaluation
 
 QUESTION = "How many teacher passes does T. stddev take, by the published protocol and by the efficient one?"
+HEADS = {"seconds": "seconds of its views"}
 POOLS, REPEATS, TOLERANCE = 40, 3, 0.01
 LEAST_POOLS, LEAST_REPEATS = 10, 3
 _NEVER = 1e-4  # a tolerance that no probe of this size meets: every scheme is measured to the end

@@ -13,7 +13,7 @@ from scipy import stats
 from analyses import seeds as seeds_
 from analyses.over_seeds import t_interval
 from analyses.words import records
-from kdstats.recorded.pools import BATCHES_PER_POOL
+from kdstats.estimators.layout import BATCHES_PER_POOL
 
 ALL = "all"
 PROTOCOLS = ("wang2022", "efficient")

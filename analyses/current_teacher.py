@@ -35,8 +35,8 @@ from analyses.study import Study
 from analyses.teacher_distance import setting_names
 from analyses.words import count, estimate, listed, records, sizes
 from kdstats.errors import CheckError
+from kdstats.estimators.layout import BATCHES_PER_POOL
 from kdstats.figures.style import COLUMN, marks, plain, style
-from kdstats.recorded.pools import BATCHES_PER_POOL
 from kdstats.recorded.steps import full_steps
 from kdstats.records.paths import RunPaths, epoch_parts
 from kdstats.records.scanner import scan_pools

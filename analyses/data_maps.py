@@ -38,9 +38,10 @@ REFERENCE = "identity"
 MEASURES = {
     "forgotten": "share of images forgotten once or more",
     "never_learnt": "share of images never learnt",
-    "confidence": "mean confidence",
+    "confidence": "mean probability of the label",
     "variability": "mean variability",
 }
+HEADS = MEASURES
 PANELS = 6
 LEAST_EPOCHS = 3
 

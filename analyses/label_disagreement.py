@@ -10,7 +10,6 @@ goes beyond them comes from mixing.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -107,7 +106,7 @@ def run(study: Study, batches: int = BATCHES) -> LabelDisagreement:
             return False
         return scheme.mixes
 
-    seed = zlib.crc32(f"{study.seed} label_disagreement".encode())
+    seed = study.seed_for("label_disagreement")
     per_batch: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for source in sources(study, wanted, seed, missing):

@@ -9,7 +9,6 @@ draws, so a difference between them comes from the picking.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,7 @@ def run(study: Study, batches: int = BATCHES) -> PickedViews:
     def wanted(name: str, scheme: Scheme) -> bool:
         return split(name)[1] is not None and hasattr(scheme, "criterion")
 
-    seed = zlib.crc32(f"{study.seed} picked_views".encode())
+    seed = study.seed_for("picked_views")
     for source in sources(study, wanted, seed, missing):
         rows, spread = _compare(source, batches)
         frames += rows

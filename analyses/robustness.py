@@ -7,7 +7,6 @@ a lower bound of what an attacker can do: an accuracy under attack is never a gu
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -107,7 +106,7 @@ def run(
     n = 0
     for one in asked.each(missing):
         n = len(one.images)
-        seed = zlib.crc32(f"{study.seed} robustness".encode())
+        seed = study.seed_for("robustness")
         for attack, epsilon, accuracy in attacked(one.network.model, one.images, epsilons, steps, seed):
             low, high = wilson(accuracy, n)
             rows.append(one.key | {"attack": attack, "epsilon": epsilon, "accuracy": accuracy})

@@ -122,20 +122,17 @@ class Seeds:
 
     def homogeneity(self) -> tuple[float, float]:
         """F and p of "all schemes have the same mean", seeds as blocks where paired; NaN without spread."""
-        k = len(self.schemes)
-        if self.residual_df == 0 or k < 2 or self.residual == 0:
-            return math.nan, math.nan
-        grand = float((self.n * self.mean).sum() / self.n.sum())
-        f = float((self.n * (self.mean - grand) ** 2).sum()) / (k - 1) / self.residual
-        return f, float(special.fdtrc(k - 1, self.residual_df, f))
+        return self._equal_means(np.ones(len(self.schemes), dtype=bool))
 
     def homogeneity_without(self, position: int) -> tuple[float, float]:
         """F and p of equal means among all schemes but one, judged by the same residual variance."""
-        rest = np.arange(len(self.schemes)) != position
-        k = int(rest.sum())
+        return self._equal_means(np.arange(len(self.schemes)) != position)
+
+    def _equal_means(self, among: NDArray[np.bool_]) -> tuple[float, float]:
+        k = int(among.sum())
         if self.residual_df == 0 or k < 2 or self.residual == 0:
             return math.nan, math.nan
-        n, mean = self.n[rest], self.mean[rest]
+        n, mean = self.n[among], self.mean[among]
         grand = float((n * mean).sum() / n.sum())
         f = float((n * (mean - grand) ** 2).sum()) / (k - 1) / self.residual
         return f, float(special.fdtrc(k - 1, self.residual_df, f))

@@ -27,6 +27,7 @@ MEASURES = {
     "confidence": "largest probability",
     "logit_sd": "deviation of logits",
 }
+HEADS = MEASURES
 BINS = 40
 
 

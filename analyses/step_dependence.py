@@ -29,6 +29,7 @@ from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.recorded.steps import last_quarter
 
 QUESTION = "Do views of one training step depend on those of the step before?"
+HEADS = {"excess": "correlation beyond other positions"}
 LEAST_STEPS = 3
 LAGS = (1, 2, 3)
 

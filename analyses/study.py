@@ -74,6 +74,10 @@ class Study:
         """A generator that depends on seed and purpose only."""
         return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
 
+    def seed_for(self, purpose: str) -> int:
+        """A seed that depends on the study's seed and the purpose only, for what takes a number."""
+        return zlib.crc32(f"{self.seed} {purpose}".encode())
+
     @property
     def complete(self) -> bool:
         """Whether every planned run is there and used."""

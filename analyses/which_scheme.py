@@ -27,6 +27,11 @@ QUESTION = "Which scheme should I use, and what does each way of choosing it cos
 DEFAULT = "identity"
 BY_T, BY_TRAINING, BY_DEFAULT = "lowest T. stddev", "measured best", "default"
 WAYS = (BY_T, BY_TRAINING, BY_DEFAULT)
+HEADS = {
+    "passes": "teacher passes",
+    "seconds": "seconds that choosing took",
+    "elsewhere": "chosen by the other seeds",
+}
 COMPARISONS = 3  # each of the first two against the default, and the first against the second
 
 

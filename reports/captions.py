@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyses.card import Card
 from analyses.prediction import MEANING, Prediction
 from analyses.ranking import Ranking
 from analyses.study import Study, networks_of
@@ -23,9 +24,8 @@ def title(study: Study) -> str:
     return f"Which augmentation should these {len(networks)} pairs distil with on {data}{under}?"
 
 
-def size(study: Study) -> str:
+def size(card: Card) -> str:
     """``9 schemes × 3 seeds``, with the pairs and variants where there is more than one."""
-    card = study.card
     networks = len(set(map(networks_of, card.pairs)))
     parts = [count(networks, "pair")] if networks > 1 else []
     if len(card.pairs) > networks:

@@ -128,7 +128,7 @@ def html(found: Comparison) -> str:
         .get_template("compare.html.j2")
         .render(
             names=names,
-            sizes=[captions.size(study) for study in (found.first, found.second)],
+            sizes=[captions.size(study.card) for study in (found.first, found.second)],
             incomplete=[text for s in (found.first, found.second) if (text := captions.incomplete(s))],
             studies=(found.first, found.second),
             pairs=pairs,

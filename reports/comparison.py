@@ -10,7 +10,7 @@ pooled over schemes and its own, and below four seeds no interval is shorter tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -234,17 +234,7 @@ def _measured(
 def _with_findings(found: PairComparison, first: Study, second: Study) -> PairComparison:
     names = first.card.name, second.card.name
     said = [*_said_losses(found, names), *_said_ranks(found), *_said_t_stddev(found)]
-    return PairComparison(
-        found.pairs,
-        found.terms,
-        found.table,
-        found.only,
-        found.ranks,
-        found.regret,
-        found.best,
-        found.same_runs,
-        tuple(said),
-    )
+    return replace(found, findings=tuple(said))
 
 
 def _said_losses(found: PairComparison, names: tuple[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ seeds, ``p`` and ``p_…`` probabilities; ``difference, low, high`` stand togeth
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,18 +16,16 @@ from analyses.words import CONFIDENCE, capital, count, estimate, listed, number,
 from reports.tables import Column, Row, TableView, missing, significant
 
 LEVEL = f"{100 * CONFIDENCE:g}\u00a0%"
-# Printed names, with units where the name alone leaves them open.
+# Printed names that mean the same in every analysis, with units; an analysis states others as ``HEADS`` of its own.
 HEADS = {
     "acc": "accuracy (fraction)",
     "accuracy": "accuracy (fraction)",
     "acc_gap": "accuracy, best − last (fraction)",
-    "confidence": "largest probability",
     "df": "residual df",
     "ece": "ECE",
     "ece_null": "ECE if calibrated",
     "entropy": "entropy (nats)",
     "epsilon": "ε",
-    "excess": "correlation beyond other positions",
     "f": "F",
     "kl": "KL (nats)",
     "label_entropy": "label entropy (nats)",
@@ -40,7 +38,6 @@ HEADS = {
     "r": "r",
     "regret": "regret (nats)",
     "rms": "RMS calibration error",
-    "seconds": "seconds an epoch",
     "stratum": "runs compared",
     "t_stddev": "T. stddev",
     "tau": "Kendall τ",
@@ -51,18 +48,18 @@ _CHANCES = ("p_best",)
 _ALONE = ("pair", "role", "teacher")  # left out where there is only one
 
 
-def view(name: str, frame: pd.DataFrame, what: str) -> TableView:
+def view(name: str, frame: pd.DataFrame, what: str, heads: Mapping[str, str] | None = None) -> TableView:
     """A printed table of any frame of an analysis; the CSV keeps the frame.
 
     Args:
         name: File stem and id.
         frame: At least one row.
         what: What its rows are, for the caption; from the columns where it is empty.
+        heads: Printed names of columns, where :data:`HEADS` has none or another one.
     """
     columns = [str(column) for column in frame.columns]
     ends = _ends(columns)
     taken = {end for pair in ends.values() for end in pair}
-    taken |= {f"{column}_sd" for column in columns if f"{column}_sd" in columns and column not in ends}
     spread = {column for column in columns if f"{column}_sd" in columns}
     taken |= {f"{column}_sd" for column in spread}
     shown = [c for c in columns if c not in taken and not _said_by_the_page(frame, c)] or columns[:1]
@@ -73,7 +70,8 @@ def view(name: str, frame: pd.DataFrame, what: str) -> TableView:
     )  # a row needs a name, even where there is only one
     first = named[0]
     order = [first, *(c for c in shown if c != first)]
-    printed = tuple(_column(frame, column, ends.get(column), column in spread) for column in order)
+    named_as = {column: header(column, heads or {}) for column in order}
+    printed = tuple(_column(frame, c, named_as[c], ends.get(c), c in spread) for c in order)
     printed = (dataclasses.replace(printed[0], word=True), *printed[1:])
     if not what:
         values = [
@@ -101,9 +99,9 @@ def caption(frame: pd.DataFrame, what: str, intervals: bool) -> str:
     return f"{text} Brackets: {LEVEL} intervals." if intervals else text
 
 
-def header(column: str) -> str:
-    """The printed name of a column."""
-    return HEADS.get(column, column.replace("_", " "))
+def header(column: str, heads: Mapping[str, str]) -> str:
+    """The printed name of a column: as the analysis has it, as all have it, or as it is called."""
+    return heads.get(column) or HEADS.get(column) or column.replace("_", " ")
 
 
 def _ends(columns: list[str]) -> dict[str, tuple[str, str]]:
@@ -134,8 +132,7 @@ def _style(row: Row) -> str:
     return "reference" if row.get("scheme") == "identity" else ""
 
 
-def _column(frame: pd.DataFrame, name: str, ends: tuple[str, str] | None, spread: bool) -> Column:
-    head = header(name)
+def _column(frame: pd.DataFrame, name: str, head: str, ends: tuple[str, str] | None, spread: bool) -> Column:
     values = frame[name]
     if ends is not None:
         return Column(f"{head} [{LEVEL}]", _interval(name, *ends))

@@ -26,6 +26,7 @@ from kdstats.pages.environment import make_environment
 from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import StudyPaths
+from reports import captions
 from reports.build import check_target
 from reports.page import TEMPLATES
 from reports.written import SCHEMA
@@ -43,7 +44,7 @@ class Entry:
         folder: Relative to the root, with ``/``.
         name: Of the study; of the folder where the card cannot be read.
         title: The question of its page.
-        size: Pairs, schemes and seeds.
+        size: Pairs, settings, schemes and seeds.
         state: ``complete``, ``incomplete`` or ``damaged``.
         answer: The page's answer; empty without a page.
         note: What the reader must know: runs missing, no page, page out of date, what is damaged.
@@ -102,10 +103,7 @@ def read_entry(root: Path, folder: Path) -> Entry:
     notes += [f"{len(card.failed)} failed"] if card.failed else []
     entry = {
         "name": card.name,
-        "size": " × ".join(
-            count(len(items), noun)
-            for items, noun in ((card.pairs, "pair"), (card.schemes, "scheme"), (card.seeds, "seed"))
-        ),
+        "size": captions.size(card),
         "state": "incomplete" if notes else "complete",
         "date": str(card.provenance.get("started") or ""),
         "version": str(card.provenance.get("version") or ""),

@@ -97,7 +97,7 @@ class Page:
         study, results = self.study, self.results
         return {
             "title": captions.title(study),
-            "size": captions.size(study),
+            "size": captions.size(study.card),
             "incomplete": captions.incomplete(study),
             "card": study.card,
             "answer": self.answer(),

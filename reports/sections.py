@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +93,12 @@ def ask(study: Study, name: str, *others: Study) -> Section:
         result = module.run(study, *others) if _takes_others(module) else module.run(study)
     except KdstatsError as error:
         return Section(name, question, (), " ".join(str(error).split()), (), (), {})
-    return of_result(name, question, result, study.pairs)
+    return of_result(name, question, result, study.pairs, getattr(module, "HEADS", {}))
 
 
-def of_result(name: str, question: str, result: Any, pairs: tuple[str, ...]) -> Section:
+def of_result(
+    name: str, question: str, result: Any, pairs: tuple[str, ...], heads: Mapping[str, str] | None = None
+) -> Section:
     """The section of a result.
 
     Args:
@@ -104,6 +106,7 @@ def of_result(name: str, question: str, result: Any, pairs: tuple[str, ...]) -> 
         question: Its heading.
         result: What ``run`` gave.
         pairs: Of the study, for figures of one pair each.
+        heads: Printed names of columns that mean something else in this analysis than elsewhere.
     """
     drawings: list[Drawing] = []
     tables: list[TableView] = []
@@ -122,7 +125,7 @@ def of_result(name: str, question: str, result: Any, pairs: tuple[str, ...]) -> 
             else:
                 what = WHAT.get(field, "")
                 noun = getattr(part, "noun", "")
-                tables.append(generic.view(stem, frame, f"{what}, {noun}" if noun and what else what))
+                tables.append(generic.view(stem, frame, f"{what}, {noun}" if noun and what else what, heads))
     said = tuple(dict.fromkeys(map(str, result.findings)))
     if not tables and not drawings:
         reasons = [text for text in said if CANNOT in text] or list(said)
@@ -131,7 +134,8 @@ def of_result(name: str, question: str, result: Any, pairs: tuple[str, ...]) -> 
 
 
 def _takes_others(module: Any) -> bool:
-    return bool(module.run.__code__.co_flags & 0x04)  # *args
+    kinds = [parameter.kind for parameter in inspect.signature(module.run).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def _parts(path: str, result: Any) -> Iterator[tuple[str, Any]]:

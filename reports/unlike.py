@@ -51,6 +51,7 @@ def terms(first: Study, second: Study, pairs: tuple[str, str]) -> Terms:
     teachers = [networks_of(pair).split("/")[0] for pair in pairs]
     students = [networks_of(pair).split("/")[1] for pair in pairs]
     variants = [pair.partition(" [")[2].rstrip("]") for pair in pairs]
+    losses = one.losses.get(variants[0], one.kd), two.losses.get(variants[1], two.kd)
     # A teacher may have another name in the other study; what counts are its weights.
     teacher = _differences(
         "teacher", one.teachers.get(teachers[0], {}), two.teachers.get(teachers[1], {}), {"sha256"}
@@ -61,7 +62,7 @@ def terms(first: Study, second: Study, pairs: tuple[str, str]) -> Terms:
         *_named("student", *students),
         *_named("variant", *variants),
         *_differences("recipe", one.recipe, two.recipe, {*one.recipe, *two.recipe} - SILENT),
-        *_differences("loss", one.kd, two.kd, {*one.kd, *two.kd}),
+        *_differences("loss", *losses, {*losses[0], *losses[1]}),
         *_named("threads", one.threads, two.threads),
     ]
     defined = _definition(first), _definition(second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from analyses.study import Study, load_study
 from kdstats.errors import UsageError
 from reports.compare import document, html, main, names_of, write
 from reports.comparison import compare, differences
+from reports.unlike import terms
 
 SIX = ("identity", "flip", "crop_flip", "cutout", "mixup", "cutmix")
 DATA = {"name": "digits", "sha256": "cd" * 32, "train": 1437, "test": 360, "classes": 10}
@@ -151,6 +153,20 @@ def test_what_is_unlike_is_named(tmp_path: Path) -> None:
         "loss temperature": ("4.0", "2.0"),
     }
     assert one.only == (("identity",), ("cutmix_pick_teacher",))
+
+
+def test_the_loss_of_a_variant_is_its_own(tmp_path: Path) -> None:
+    first, second = study(tmp_path / "a", name="A"), study(tmp_path / "b", name="B")
+
+    def with_losses(one: Study, temperature: float) -> Study:
+        losses = {"soft": {"temperature": temperature}, "hard": {"temperature": 1.0}}
+        return replace(one, card=replace(one.card, losses=losses))
+
+    sides = with_losses(first, 4.0), with_losses(second, 2.0)
+    pair = first.pairs[0]
+    soft, hard = (terms(*sides, (f"{pair} [{name}]", f"{pair} [{name}]")) for name in ("soft", "hard"))
+    assert [(u.what, u.first, u.second) for u in soft.unlike] == [("loss temperature", "4.0", "2.0")]
+    assert hard.unlike == ()
 
 
 def test_agreement_of_t_stddev(tmp_path: Path, twins: tuple[Study, Study]) -> None:

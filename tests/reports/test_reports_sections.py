@@ -223,3 +223,20 @@ def test_no_run_yet_offers_nothing(built: Callable[..., Whole]) -> None:
     text = path.read_text(encoding="utf-8")
     assert "No further question fits what this study kept." in text
     assert "No run of this study is in the numbers yet." in text
+
+
+def test_an_analysis_may_say_what_its_columns_mean() -> None:
+    frame = pd.DataFrame({"scheme": ["identity"], "seconds": [12.5], "entropy": [1.5]})
+    (table,) = of_result("odd", "What?", Odd(frame, ()), (), {"seconds": "seconds an epoch"}).tables
+    assert [column.header for column in table.columns] == ["scheme", "seconds an epoch", "entropy (nats)"]
+
+
+def test_one_name_with_two_meanings_has_two_heads(whole: Whole) -> None:
+    """Seconds are those of an epoch in one analysis and of all training in another."""
+    study = whole[0].study
+    heads = {
+        name: [column.header for table in ask(study, name).tables for column in table.columns]
+        for name in ("overhead", "which_scheme")
+    }
+    assert "seconds an epoch (median)" in heads["overhead"]
+    assert "seconds that choosing took" in heads["which_scheme"]
