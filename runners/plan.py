@@ -7,7 +7,7 @@ from typing import Any
 
 from kdstats.data import LabelledImages
 from kdstats.errors import UsageError
-from kdstats.teacher.evaluate import BATCHES_PER_POOL
+from kdstats.estimators.layout import BATCHES_PER_POOL
 from kdstats.teacher.network import Network
 from runners import recipes
 from runners.recipes import Recipe

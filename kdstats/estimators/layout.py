@@ -14,6 +14,8 @@ import numpy as np
 
 from kdstats.errors import UsageError
 
+BATCHES_PER_POOL = 5  # of the published protocol
+
 
 def few_pools(per_epoch: float) -> str:
     """Why the interval from so many pools an epoch may be too short; empty where epochs hold enough of them.

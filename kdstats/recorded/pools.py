@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.estimate import Estimate
-from kdstats.estimators.layout import few_pools
+from kdstats.estimators.layout import BATCHES_PER_POOL, few_pools
 from kdstats.estimators.published import MeanOfBatches
 from kdstats.estimators.tstddev import LEAST_POOLS, check_probabilities, t_stddev
 from kdstats.records.paths import RunPaths
 from kdstats.records.scanner import scan_pools
-
-BATCHES_PER_POOL = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from kdstats.data import LabelledImages, Selection, card
 from kdstats.data.standard import StandardAugmentation
 from kdstats.errors import MissingError, UsageError, unknown
 from kdstats.estimators.intervals import check_confidence
-from kdstats.estimators.layout import PoolLayout
+from kdstats.estimators.layout import BATCHES_PER_POOL, PoolLayout
 from kdstats.estimators.sequential import check_tolerance
 from kdstats.provenance import now, provenance
 from kdstats.schemes import Scheme
@@ -35,7 +35,6 @@ from kdstats.teacher.sources import check_source
 SPLITS = ("train", "test")
 PROTOCOLS = ("efficient", "wang2022")
 EPOCHS = 10
-BATCHES_PER_POOL = 5
 
 
 def evaluate_da(

@@ -123,13 +123,12 @@ def _own_weights(weights: str, store: Store, scratch: Path) -> str:
         return weights
     name = weights.removeprefix(prefix)
     target = scratch / name
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        card = store.read(str(Path(name).with_suffix(".json")))
-        if card is not None:
-            target.with_suffix(".json").write_bytes(card)
-        content = store.read(name)
-        if content is None:
-            raise FileNotFoundError(f"{store.url}/{name}")
-        target.write_bytes(content)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    card = store.read(str(Path(name).with_suffix(".json")))
+    if card is not None:
+        target.with_suffix(".json").write_bytes(card)
+    content = store.read(name)
+    if content is None:
+        raise FileNotFoundError(f"{store.url}/{name}")
+    target.write_bytes(content)
     return str(target)

@@ -122,13 +122,19 @@ class Store:
             target = folder / relative
             if target.is_file() and self._digest(target) == listed[relative]:
                 continue
-            content = self.read(f"{name}/objects/{listed[relative]}")
-            if content is None or hashlib.sha256(content).hexdigest() != listed[relative]:
+            content = self._object(name, listed[relative]) or self._object(name, listed[relative])
+            if content is None:  # twice: it was not the way here that tore it
                 with contextlib.suppress(Exception):  # gone, the next push brings it again
                     self._fs.rm_file(self._at(f"{name}/objects/{listed[relative]}"))
                 raise _Torn
             target.parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomic(target, content)
+
+    def _object(self, name: str, digest: str) -> bytes | None:
+        """The bytes with this sha256; None where they are missing or others."""
+        content = self.read(f"{name}/objects/{digest}")
+        whole = content is not None and hashlib.sha256(content).hexdigest() == digest
+        return content if whole else None
 
     def _lists(self, name: str) -> list[int]:
         found = [_LIST.fullmatch(entry) for entry in self._names(name)]

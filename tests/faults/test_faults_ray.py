@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -33,7 +34,8 @@ def cluster(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment(),
+        # The code must come with the work: nodes do not have it.
+        env={name: value for name, value in environment().items() if name != "PYTHONPATH"},
         cwd=tmp_path,
     )
     yield process
@@ -53,6 +55,17 @@ def _held(raylet, out):
     return [p for p in psutil.Process(raylet).children(recursive=True) if p.pid in pids]
 
 
+def _brought(cluster):
+    """Folders with the code that Ray unpacked for the processes which carry out runs."""
+    found = []
+    for process in psutil.Process(cluster.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("ray::_remote"):
+                entries = map(Path, process.environ().get("PYTHONPATH", "").split(":"))
+                found += [e for e in entries if "working_dir_files" in e.parts and (e / "runners").is_dir()]
+    return found
+
+
 def test_a_node_is_killed_and_every_run_ends_once(file, tmp_path, calm, cluster, start):
     out = tmp_path / "out"
     address, raylet = cluster.stdout.readline().split()
@@ -61,6 +74,7 @@ def test_a_node_is_killed_and_every_run_ends_once(file, tmp_path, calm, cluster,
     wait_for(lambda: _held(int(raylet), out) or driver.process.poll() is not None)
     lost = _held(int(raylet), out)
     assert lost, "the second node was given nothing"
+    assert _brought(cluster)
     for worker in lost:
         worker.suspend()  # so that the run is certainly in its middle when the node goes
     cluster.stdin.write("\n")
@@ -85,6 +99,7 @@ def test_nodes_that_share_no_folder_bring_their_runs_home(file, tmp_path, calm, 
     driver = start("run", file, "--out", out, *words, "--set", f"executor.store=file://{store}")
     runs = "runs/*/*/*/*"
     wait_for(lambda: len(list(store.glob(f"{runs}/snapshot-*"))) >= 2 or driver.process.poll() is not None)
+    assert _brought(cluster)
     assert not list(out.glob(f"{runs}/state.pt")), "a worker wrote into the study's folder"
     cluster.stdin.write("\n")
     cluster.stdin.flush()
