@@ -5,7 +5,6 @@ A best epoch that is chosen on the test images is optimistic by construction: th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from analyses.over_seeds import summarise
 from analyses.study import Study, run_folders
 from analyses.words import CONFIDENCE, estimate, number, p_value, records, sizes
 from kdstats.association.coefficients import coefficient
+from kdstats.json_text import parse_json
 
 QUESTION = "How much better do students look at their best epoch than at the last, and does the order of schemes change?"
 TEST, VALIDATION = "test images", "validation images"
@@ -91,7 +91,7 @@ def _chosen_by(study: Study) -> tuple[str, ...]:
     found = set()
     for _, _, _, folder in run_folders(study.paths):
         try:
-            done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+            done = parse_json((folder / "done.json").read_text(encoding="utf-8"))
             found.add(str(done["extra"]["outcome"]["best_chosen_by"]))
         except (OSError, ValueError, KeyError, TypeError):
             found.add("unknown")  # runs before that was written down, or a table without its folders

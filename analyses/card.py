@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdstats.errors import CheckError, MissingError
+from kdstats.json_text import parse_json
 
 SCHEMA = "kdstats/study-card/1"
 SELECTION = "last epoch"
@@ -89,7 +89,7 @@ class Card:
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """An object from a JSON file; raises ``MissingError`` when it is absent, broken or no object."""
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MissingError(f"{path} is not a readable {what}: {error}") from None
     if not isinstance(loaded, dict):

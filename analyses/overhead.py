@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from analyses.over_seeds import against
 from analyses.study import Study, run_folders
 from analyses.words import estimate, number, records, sizes
 from kdstats.errors import MissingError
+from kdstats.json_text import parse_json
 
 QUESTION = "What does a scheme cost in training time, against the same training without it?"
 REFERENCE = "identity"
@@ -99,7 +99,7 @@ def _seconds(log: Path) -> list[float]:
     found: dict[int, float] = {}
     for at, line in enumerate(log.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if "seconds" in row:
                 found[int(row["epoch"])] = float(row["seconds"])
         except (ValueError, KeyError, TypeError) as error:
@@ -111,7 +111,7 @@ def _machine(card: Path) -> str:
     if not card.is_file():
         return ""
     try:
-        provenance = json.loads(card.read_text(encoding="utf-8")).get("provenance") or {}
+        provenance = parse_json(card.read_text(encoding="utf-8")).get("provenance") or {}
     except (ValueError, AttributeError) as error:
         raise MissingError(f"{card} is not a readable card of a run: {error}") from None
     return f"{provenance.get('machine', '')} {provenance.get('device', '')}".strip()

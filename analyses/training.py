@@ -5,7 +5,6 @@ A scheme that only needs longer can rank last after few epochs; the curves show 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from analyses.study import Study, run_folders
 from analyses.words import count, listed, number, sizes
 from kdstats.errors import MissingError
 from kdstats.figures.style import PAGE, marks, plain, style
+from kdstats.json_text import parse_json
 
 QUESTION = "Had the students settled when training stopped?"
 TAIL = 0.1  # the last tenth of the epochs is compared with the tenth before it
@@ -88,7 +88,7 @@ def read_log(path: Path) -> list[tuple[int, float]]:
     found: dict[int, float] = {}
     for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             found[int(row["epoch"])] = float(row["test_loss"])
         except (ValueError, KeyError, TypeError) as error:
             raise MissingError(f"{path}, line {at}: no epoch with a test loss ({error!r})") from None

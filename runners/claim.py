@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kdstats.errors import KdstatsError
+from kdstats.json_text import parse_json
 from kdstats.provenance import now
 from kdstats.records.atomic import write_error
 
@@ -222,7 +223,7 @@ def _self() -> dict[str, Any]:
 
 def _read(content: bytes) -> dict[str, Any]:
     try:
-        loaded = json.loads(content)
+        loaded = parse_json(content)
     except ValueError:
         return {}
     return loaded if isinstance(loaded, dict) else {}

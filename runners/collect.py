@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate, ce_covariance, wang2022_v3
 from kdstats.estimators.published import v3_sets
+from kdstats.json_text import parse_json
 from kdstats.provenance import sha256_file
 from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.part import write_table
@@ -128,7 +129,7 @@ def varying(runs: pd.DataFrame) -> pd.DataFrame:
 def _threads(paths: RunPaths) -> int | None:
     """Of the process that trained the run, from its card."""
     try:
-        said = json.loads(paths.run_json.read_text(encoding="utf-8"))["provenance"]["threads"]
+        said = parse_json(paths.run_json.read_text(encoding="utf-8"))["provenance"]["threads"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return int(said) if said is not None else None
@@ -152,7 +153,7 @@ def measurements(paths: StudyPaths, teacher: str, student: str) -> dict[str, tup
         if not file.is_file():
             continue
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = parse_json(file.read_text(encoding="utf-8"))
             label = json.dumps(document["definition"], sort_keys=True)
             for row in document["results"]:
                 found.setdefault(row["scheme"], (row, label))

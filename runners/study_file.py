@@ -29,6 +29,8 @@ from runners.config import (
 )
 
 _YAML = (".yaml", ".yml")
+# Sections of which there may be several.
+_TABLES: dict[str, Any] = {"variant": VariantSection, "exclude": ExcludeSection}
 # Sections that a variant may change.
 VARIED = ("kd", "train", "teaching", "grid")
 
@@ -152,9 +154,10 @@ def read_study(path: Path, overrides: list[str] | None = None) -> StudyFile:
         raise MissingError(
             f"no study file at {path.absolute()}. `python -m runners.study init FILE.toml` writes one to start from."
         ) from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         kind = "YAML" if path.suffix in _YAML else "TOML"
-        raise MissingError(f"{path} is not {kind}: {' '.join(str(error).split())}") from None
+        said = "it nests too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise MissingError(f"{path} is not {kind}: {said}") from None
     for override in overrides or ():
         _override(raw, override)
     try:
@@ -182,7 +185,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
         raise UsageError(f"--set takes section.key=value, for example kd.temperature=2, not {text!r}")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value.strip()
     *sections, last = key.strip().split(".")
     node = raw
@@ -204,6 +207,8 @@ def explain(error: Any) -> str:
         return f"unknown key {where}; {meant}"
     if error["type"] == "missing":
         return f"{where} is missing; `python -m runners.study init FILE.toml` writes a file to start from"
+    if error["type"] == "tuple_type" and where in _TABLES:
+        return f"{where} is a list of tables; in TOML each is headed [[{where}]], not [{where}]"
     if error["type"] == "tuple_type":
         return f'{where} is a list, for example [0, 1, 2] or ["identity", "cutmix"], not {error["input"]!r}'
     cause = error.get("ctx", {}).get("error")
@@ -214,9 +219,8 @@ def explain(error: Any) -> str:
 def _keys(sections: list[str]) -> list[str]:
     model: Any = StudyFile
     for section in sections:
-        if section in ("variant", "exclude") or section.isdigit():
-            tables: dict[str, Any] = {"variant": VariantSection, "exclude": ExcludeSection}
-            model = tables.get(section, model)
+        if section in _TABLES or section.isdigit():
+            model = _TABLES.get(section, model)
         elif section in StudyFile.model_fields and section != "teacher":
             model = StudyFile.model_fields[section].annotation
         else:

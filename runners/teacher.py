@@ -24,6 +24,7 @@ from kdstats.data import LabelledImages, Selection
 from kdstats.data.standard import StandardAugmentation
 from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError, UsageError
+from kdstats.json_text import parse_json
 from kdstats.provenance import now, provenance, sha256_file
 from kdstats.records.writer import write_json_atomic
 from kdstats.schemes import Scheme
@@ -258,8 +259,8 @@ def check_target(out: Path) -> None:
     card = out.with_suffix(".json")
     if card.exists():
         try:
-            ours = json.loads(card.read_text(encoding="utf-8")).get("schema") == SCHEMA
-        except (OSError, ValueError, AttributeError, RecursionError):
+            ours = parse_json(card.read_text(encoding="utf-8")).get("schema") == SCHEMA
+        except (OSError, ValueError, AttributeError):
             ours = False
         if not ours:
             raise UsageError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdstats.errors import UsageError
+from kdstats.json_text import parse_json
 from kdstats.records.atomic import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check_folder(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and str(found.get("schema", "")).startswith("kdstats/evaluate-da/")

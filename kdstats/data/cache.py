@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdstats.json_text import parse_json
+
 FILES = ("images.npy", "labels.npy", "facts.json", "sha256")
 _BLOCK = 1 << 24
 
@@ -100,7 +102,7 @@ def _facts(folder: Path, key: str) -> tuple[dict[str, Any], str]:
     """The facts, checked, and the checksum that the arrays should have."""
     text = (folder / "facts.json").read_bytes()
     of_facts, of_arrays = (folder / "sha256").read_text().split()
-    document = json.loads(text)
+    document = parse_json(text)
     if hashlib.sha256(text).hexdigest() != of_facts or document["key"] != key:
         raise ValueError(f"{folder} is damaged")
     facts: dict[str, Any] = document["facts"]

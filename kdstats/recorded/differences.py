@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdstats.json_text import parse_json
 from kdstats.recorded.estimate import RunEstimate
 
 _NOT_SETTINGS = ("scheme", "seed")
@@ -16,8 +16,8 @@ def settings_of(run: RunEstimate) -> dict[str, str]:
     """Name → value of what decides a run's numbers, as far as its ``run.json`` says, and how it was observed."""
     found: dict[str, str] = {}
     try:
-        card = json.loads(run.paths.run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        card = parse_json(run.paths.run_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         card = {}
     said = card.get("run") if isinstance(card, dict) else None
     if isinstance(said, dict):

@@ -16,7 +16,7 @@ from kdstats.estimators.covariance import LEAST_OBSERVATIONS, CovarianceEstimate
 from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.identity import VarianceComponents, components_of
 from kdstats.estimators.published import V3_ENTRIES, V3_OBSERVATIONS, v3_sets
-from kdstats.recorded.find import RunIdentity, check_done, identify, not_too_deep
+from kdstats.recorded.find import RunIdentity, check_done, identify
 from kdstats.recorded.images import ImageTable
 from kdstats.recorded.pools import pool_estimates
 from kdstats.recorded.steps import Chunk, full_steps
@@ -117,14 +117,12 @@ def estimate_run(
             together.
     """
     run = identify(paths)
-    with not_too_deep(paths.samples):
-        reading = read_samples(paths, epochs, components=components)
+    reading = read_samples(paths, epochs, components=components)
     notes = list(reading.notes)
     alone = {epoch: reading.measured([epoch], "anova", confidence, []) for epoch in epochs if by_epoch}
     whole = reading.measured(epochs, method, confidence, notes)
     definition = f"draws={run.draws}" if run.draws else ""
-    with not_too_deep(paths.pools):
-        pools = pool_estimates(paths, definition=definition, confidence=confidence)
+    pools = pool_estimates(paths, definition=definition, confidence=confidence)
     if pools.why:
         notes.append(pools.why)
     v3 = [_v3(reading.first[name], notes if name == "ts_ce" else []) for name in ("ts_ce", "t_entropy")]

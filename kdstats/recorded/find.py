@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdstats.errors import MissingError, UsageError
+from kdstats.json_text import parse_json
 from kdstats.records.arrow import open_part
 from kdstats.records.paths import RunPaths, epoch_parts, local
 from kdstats.records.writer import read_done, verify_done
@@ -126,8 +126,7 @@ def check_done(paths: RunPaths) -> dict[str, Any]:
     Raises:
         MissingError: The run is incomplete, or not as its ``done.json`` says.
     """
-    with not_too_deep(paths.done):
-        parts: dict[str, Any] = read_done(paths)["parts"]
+    parts: dict[str, Any] = read_done(paths)["parts"]
     for name, said in parts.items():
         what = f"{paths.done}: what it says of {name!r}"
         size, rows = (_mapping(said, what).get(key) for key in ("bytes", "rows"))
@@ -150,15 +149,6 @@ def _mapping(value: object, what: str) -> dict[str, Any]:
     return value
 
 
-@contextmanager
-def not_too_deep(path: Path) -> Iterator[None]:
-    """JSON nested beyond what Python reads is no file of kdstats."""
-    try:
-        yield
-    except RecursionError:
-        raise MissingError(f"{path} is damaged: its JSON is nested too deeply") from None
-
-
 def identify(paths: RunPaths) -> RunIdentity:
     """From ``run.json`` where kdstats trained the student, otherwise from what the Recorder was told.
 
@@ -170,14 +160,13 @@ def identify(paths: RunPaths) -> RunIdentity:
     if not parts:
         raise MissingError(f"{paths.root} holds no samples (looked for {paths.samples}/epoch=….parquet).")
     check_done(paths)
-    with not_too_deep(parts[0][1]), open_part(parts[0][1], "samples") as (_, header):
+    with open_part(parts[0][1], "samples") as (_, header):
         said = _mapping(header.meta, f"{parts[0][1]}: its metadata")
         digest = header.digest
     card: dict[str, Any] = {}
     if paths.run_json.is_file():
         try:
-            with not_too_deep(paths.run_json):
-                card = _mapping(json.loads(paths.run_json.read_text(encoding="utf-8")), str(paths.run_json))
+            card = _mapping(parse_json(paths.run_json.read_text(encoding="utf-8")), str(paths.run_json))
         except MissingError:
             raise
         except (OSError, ValueError) as error:

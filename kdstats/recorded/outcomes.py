@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdstats.errors import KdstatsError, MissingError
-from kdstats.recorded.find import check_done, find_runs, not_too_deep
+from kdstats.recorded.find import check_done, find_runs
 from kdstats.records.writer import read_done
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def read_outcomes(given: str | Path | Iterable[str | Path]) -> tuple[pd.DataFram
 
 def _row(paths: RunPaths) -> dict[str, Any]:
     check_done(paths)
-    with not_too_deep(paths.done):
-        extra = read_done(paths).get("extra")
+    extra = read_done(paths).get("extra")
     extra = extra if isinstance(extra, dict) else {}
     outcome, run = extra.get("outcome"), extra.get("run")
     if not isinstance(outcome, dict) or not isinstance(run, dict):

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from kdstats._version import __version__
 from kdstats.errors import CheckError, MissingError, UsageError
+from kdstats.json_text import parse_json
 from kdstats.records import schema as sc
 
 _VIEW = pa.dictionary(pa.int8(), pa.string())
@@ -108,9 +109,9 @@ def _read_header(path: Path, metadata: Mapping[bytes, bytes] | None, table: sc.T
             f"reads {table.version!r}."
         )
     try:
-        meta = json.loads(found.get(b"kdstats.meta", b"{}"))
+        meta = parse_json(found.get(b"kdstats.meta", b"{}"))
     except ValueError as error:
-        raise MissingError(f"{path}: its metadata is damaged ({error}).") from error
+        raise MissingError(f"{path}: its metadata is damaged: {error}.") from error
     return Header(version, found.get(b"kdstats.digest", b"").decode(errors="replace"), meta, written)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from kdstats._version import __version__
 from kdstats.errors import UsageError
+from kdstats.json_text import parse_json
 from kdstats.records.arrow import open_part
 from kdstats.records.atomic import clean_temps, write_json_atomic
 from kdstats.records.paths import RunPaths, epoch_parts
@@ -92,7 +92,7 @@ def _match(
 def _describe(paths: RunPaths, settings: Mapping[str, Any], meta: Mapping[str, Any], digest: str) -> None:
     if paths.run_json.exists():
         try:
-            ours = json.loads(paths.run_json.read_text(encoding="utf-8")).get("recorder") is True
+            ours = parse_json(paths.run_json.read_text(encoding="utf-8")).get("recorder") is True
         except (ValueError, AttributeError, OSError):
             ours = False
         if not ours:

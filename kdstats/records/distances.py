@@ -5,11 +5,11 @@ The first line is the header: schema, the images asked, what each number means. 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from kdstats.errors import MissingError
+from kdstats.json_text import parse_json
 
 SCHEMA = "kdstats/distances/1"
 FILE = "distances.jsonl"
@@ -37,7 +37,7 @@ def parse(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if number and not isinstance(row["epoch"], int):
                 raise TypeError
         except (ValueError, KeyError, TypeError):

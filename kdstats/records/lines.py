@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from kdstats.json_text import parse_json
 
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:
@@ -12,7 +13,7 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in _ended(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             break
         if not isinstance(row, dict):

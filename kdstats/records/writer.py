@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from kdstats._version import __version__
 from kdstats.errors import KdstatsError, MissingError
+from kdstats.json_text import parse_json
 from kdstats.records.arrow import naming, open_part
 from kdstats.records.atomic import clean_temps, write_json_atomic
 from kdstats.records.part import GROUP_ROWS, PartWriter, write_table
@@ -176,7 +176,7 @@ def write_done(paths: RunPaths, extra: Mapping[str, Any] | None = None) -> dict[
 def read_done(paths: RunPaths) -> dict[str, Any]:
     """The content of ``done.json``; raises ``MissingError`` if it is absent, damaged or foreign."""
     try:
-        done = json.loads(paths.done.read_text(encoding="utf-8"))
+        done = parse_json(paths.done.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingError(f"{paths.root} is incomplete: it has no done.json.") from error
     except (OSError, ValueError) as error:

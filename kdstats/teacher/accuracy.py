@@ -14,6 +14,7 @@ from torch import nn
 from kdstats._version import __version__
 from kdstats.data import LabelledImages, loading
 from kdstats.data.cache import cache_folder
+from kdstats.json_text import parse_json
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.teacher.network import Network
 from kdstats.teacher.notes import Note
@@ -76,7 +77,7 @@ def remembered(network: Network, images: LabelledImages) -> Accuracy:
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
     entry = cache_folder() / "accuracy" / f"{key}.json"
     try:
-        kept = Accuracy(**json.loads(entry.read_text(encoding="utf-8")))
+        kept = Accuracy(**parse_json(entry.read_text(encoding="utf-8")))
         if kept.n == len(images) and isinstance(kept.loss, float) and isinstance(kept.accuracy, float):
             return kept
     except (OSError, ValueError, TypeError):

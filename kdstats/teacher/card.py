@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from kdstats.data import LabelledImages
 from kdstats.data import card as data_card
 from kdstats.errors import MissingError, UsageError
+from kdstats.json_text import parse_json
 from kdstats.teacher.normalisation import Constants
 from kdstats.teacher.notes import Note
 
@@ -24,9 +24,7 @@ def card_of(weights: Path) -> dict[str, Any]:
     try:
         if not card.is_file():
             return {}
-        loaded = json.loads(card.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise MissingError(f"{card} is not readable JSON: it is nested too deeply") from None
+        loaded = parse_json(card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MissingError(f"{card} is not readable JSON: {error}") from None
     return loaded if isinstance(loaded, dict) else {}

@@ -8,7 +8,6 @@ some of them unpickle.
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import nn
 from kdstats import models
 from kdstats.data import LabelledImages
 from kdstats.errors import MissingError, UsageError, unknown
+from kdstats.json_text import parse_json
 from kdstats.offline import refuse
 from kdstats.teacher.architectures import build, harmless, timm_library
 from kdstats.teacher.normalisation import Constants
@@ -145,8 +145,8 @@ def _hub(name: str, images: LabelledImages) -> Pretrained:
     repo, revision = _hub_name(name)
     file = hub_file(repo, "model.safetensors", revision)
     try:
-        config = json.loads(hub_file(repo, "config.json", revision).read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError):
+        config = parse_json(hub_file(repo, "config.json", revision).read_text(encoding="utf-8"))
+    except (ValueError, OSError):
         config = {}
     config = config if isinstance(config, dict) else {}
     named = config.get("arch") or (f"timm:{config['architecture']}" if "architecture" in config else None)

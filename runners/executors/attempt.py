@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdstats.console import Terminated
-from kdstats.errors import KdstatsError
+from kdstats.errors import CheckError, KdstatsError
 from kdstats.records.paths import RunPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from runners.claim import Claim
@@ -75,6 +75,7 @@ def carry_out(
                 claim.pause()
             if is_complete(paths):
                 return Ending("done")
+            _refuse_links(paths.root)
 
             looked = time.monotonic()
 
@@ -118,9 +119,26 @@ def note_failure(spec: RunSpec, paths: RunPaths, error: str, log: str = "") -> N
     """Keeps ``error`` beside the run, and adds to its log. A disk that takes neither is no further failure."""
     with contextlib.suppress(OSError, KdstatsError):
         if log:
-            with paths.log.open("a", encoding="utf-8") as stream:
+            with open(paths.log, "a", encoding="utf-8", opener=_no_link) as stream:
                 stream.write(log)
         write_json_atomic(failure_of(paths), {"run": spec.title, "error": error})
+
+
+def _refuse_links(run: Path) -> None:
+    """A study's folder may come from somebody else: a run must not write through a link to what is not its own.
+
+    Raises:
+        CheckError: There is a symbolic link.
+    """
+    for path in run.rglob("*"):
+        if path.is_symlink():
+            raise CheckError(
+                f"{path} is a symbolic link, and a run writes into its own folder only; remove it"
+            )
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _number(error: BaseException | None) -> int | None:

@@ -21,7 +21,7 @@ from runners.executors.store import Store
 from runners.run_spec import RunSpec
 
 _HERE = Path()  # a run's folder below it is its name in the store
-_STOP = "stop"
+_STOPS = "stops"  # a sign per driver: two drivers on one store must not take each other's away
 _PEEK = 10.0  # seconds between two looks of the driver at the metrics of a run under way
 
 
@@ -72,7 +72,7 @@ class Away:
 
     def ask_to_stop(self, sign: StopSign) -> None:
         """Raises the driver's sign in the store."""
-        self.store.write(_STOP, sign.token.encode())
+        self.store.write(f"{_STOPS}/{sign.token}", b"stop")
 
 
 def carry_out_away(spec: RunSpec, url: str, device: str, token: str) -> Ending:
@@ -91,7 +91,7 @@ def carry_out_away(spec: RunSpec, url: str, device: str, token: str) -> Ending:
             scratch,
             device,
             token,
-            stop=lambda: store.read(_STOP) == token.encode(),
+            stop=lambda: store.read(f"{_STOPS}/{token}") is not None,
             keep=lambda: store.push(paths.root, name),
         )
         store.push(paths.root, name)

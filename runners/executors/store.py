@@ -20,6 +20,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from kdstats.errors import UsageError
+from kdstats.json_text import parse_json
 from kdstats.provenance import sha256_file
 from kdstats.records.atomic import write_bytes_atomic
 from runners.executors.base import Passing
@@ -156,8 +157,8 @@ class Store:
     def _listed(self, name: str, number: int) -> dict[str, str] | None:
         """File → sha256 of a list; None where it is torn, foreign or names files outside its folder."""
         try:
-            listed: Any = json.loads(self.read(f"{name}/snapshot-{number:09d}.json") or b"")
-        except (ValueError, RecursionError):
+            listed: Any = parse_json(self.read(f"{name}/snapshot-{number:09d}.json") or b"")
+        except ValueError:
             return None
         if not isinstance(listed, dict) or not listed:
             return None

@@ -15,15 +15,14 @@ from kdstats.provenance import now
 from kdstats.records.lines import whole_epochs
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
-from runners.collect import collect
 from runners.executors.attempt import failure_of
 from runners.executors.base import Errand, Executor, Outcome, StopSign
 from runners.plan import check_runs, make_runs
 from runners.progress import StudyProgress, say
 from runners.run_spec import RunSpec
-from runners.study.folder import failures, keep_settings, owned, write_card
+from runners.study.folder import gather, has_study, keep_settings, owned
 from runners.study.measuring import probe
-from runners.study.reporting import report
+from runners.study.reporting import build
 from runners.study.teachers import trained_teachers
 from runners.study_file import StudyFile
 
@@ -34,10 +33,13 @@ def run(
     """The whole study; with ``only_failed`` no runs but those that failed before.
 
     Raises:
+        MissingError: Nothing was begun that could be tried again.
         IncompleteError: Some runs failed, or the disk is full.
     """
     started, clock = now(), time.perf_counter()
     paths = StudyPaths(out)
+    if only_failed:
+        has_study(out)
     with owned(out), _stopped_by_usr2():
         train_set, test_set = study.study.selection.train(), study.study.selection.test()
         check_runs(study, train_set)
@@ -57,20 +59,19 @@ def run(
             return 0
         outcomes = train_all(chosen, len(specs), paths, executor, variants)
         _refuse_full_disk(outcomes, out)
+        failed = [(outcome.spec, outcome.error or "?") for outcome in outcomes]
         if not any(is_complete(spec.paths(out)) for spec in specs):
             # No table can be made of nothing; what failed is the answer.
-            raise IncompleteError(_told(failures(outcomes, []), len(specs), file, out, variants))
+            raise IncompleteError(_told(failed, len(specs), file, out, variants))
         probe(study, paths, (train_set, test_set), teachers, specs, device, students=True)
-        damaged = collect(paths, specs, study.exclude, variants)
-        failed = failures(outcomes, damaged)
         how = {
             "started": started,
             "seconds": round(time.perf_counter() - clock, 1),
             "executor": executor.describe(),
         }
-        write_card(study, paths, (train_set, test_set), specs, teachers, failed, how, variants)
+        failed = gather(study, paths, (train_set, test_set), specs, teachers, failed, how, variants)
     if study.report.build:
-        report(out)
+        build(out)
     if failed:
         raise IncompleteError(_told(failed, len(specs), file, out, variants))
     return 0

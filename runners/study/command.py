@@ -20,7 +20,7 @@ _VERBS = {
     "run": "carry out the study, or continue it",
     "retry": "carry out only the runs that failed",
     "status": "show how far every run is, and when it will end",
-    "report": "build the page again",
+    "report": "build the page of what is complete by now",
 }
 
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.verb == "report":
         from runners.study.reporting import report
 
-        report(args.out)
+        report(study, args.out)
         return 0
     if args.verb == "status":
         from runners.study.status import status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import Any
 import tomli_w
 
 from kdstats.data import LabelledImages
-from kdstats.errors import KdstatsError, UsageError
+from kdstats.errors import KdstatsError, MissingError, UsageError
+from kdstats.json_text import parse_json
 from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic, write_error, write_json_atomic
 from kdstats.records.paths import StudyPaths
@@ -21,13 +21,14 @@ from kdstats.records.writer import is_complete
 from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.network import Network
 from runners.claim import Claim
-from runners.executors.base import Outcome
+from runners.collect import collect
 from runners.plan import recipe_of
 from runners.run_spec import RunSpec
 from runners.study_file import StudyFile
 
-# A grid may grow; what decides the numbers of a run may not change under the same tables and page.
-_FIXED = ("study", "teacher", "train", "kd", "teaching")
+# A grid may grow; what makes another run of the same pair, scheme and seed may not change under the same tables and
+# page: both would lie in the folder, and whatever reads the runs there would take them for one setting.
+_FIXED = ("study", "teacher", "train", "kd", "teaching", "log")
 
 
 @contextmanager
@@ -63,6 +64,18 @@ def owned(out: Path) -> Iterator[None]:
         yield
 
 
+def has_study(out: Path) -> None:
+    """Refuses a folder in which no study was begun.
+
+    Raises:
+        MissingError: It is not there, or another one.
+    """
+    if not StudyPaths(out).study_toml.is_file():
+        raise MissingError(
+            f"no study was begun in {out}; `python -m runners.study run STUDY.toml --out {out}` does"
+        )
+
+
 def keep_settings(study: StudyFile, paths: StudyPaths, images: LabelledImages) -> None:
     """Writes the settings with all overrides as ``study.toml``; refuses a folder that holds another study.
 
@@ -80,6 +93,8 @@ def keep_settings(study: StudyFile, paths: StudyPaths, images: LabelledImages) -
             for section in _FIXED
             for key in _differing(before.get(section), settings.get(section))
         ]
+        if before.get("grid", {}).get("draws") != study.grid.draws:
+            changed.append("grid.draws")
         if before.get("executor", {}).get("threads") != study.executor.threads:
             changed.append("executor.threads")  # the only key there on which numbers depend
         known = {v["name"]: v for v in before.get("variant", ())}
@@ -101,7 +116,7 @@ def _differing(before: Any, now: Any) -> list[str]:
 def _refuse_other_images(card: Path, images: LabelledImages, paths: StudyPaths) -> None:
     """The same settings may find other files in the data's folder; tables would mix what was trained on either."""
     try:
-        trained_on = json.loads(card.read_text(encoding="utf-8"))["settings"]["dataset_sha256"]
+        trained_on = parse_json(card.read_text(encoding="utf-8"))["settings"]["dataset_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # a damaged card is told of where the run is read
     if trained_on != images.digest:
@@ -118,6 +133,26 @@ def _known(file: Path) -> dict[str, Any]:
         return StudyFile.model_validate(raw).model_dump(by_alias=True, exclude_none=True, mode="json")
     except (ValueError, KdstatsError):
         return {}
+
+
+def gather(
+    study: StudyFile,
+    paths: StudyPaths,
+    sets: tuple[LabelledImages, LabelledImages],
+    specs: list[RunSpec],
+    teachers: dict[str, Network],
+    failed: list[tuple[RunSpec, str]],
+    how: dict[str, Any],
+    variants: Mapping[str, str],
+) -> list[tuple[RunSpec, str]]:
+    """Tables and card of every complete run; arguments as of :func:`write_card`.
+
+    Returns:
+        ``failed``, and the runs whose parts turned out to be damaged, with one line each.
+    """
+    failed = failed + collect(paths, specs, study.exclude, variants)
+    write_card(study, paths, sets, specs, teachers, failed, how, variants)
+    return failed
 
 
 def write_card(
@@ -218,8 +253,3 @@ def _teacher_card(network: Network, test_set: LabelledImages) -> dict[str, Any]:
         "test_accuracy": result.accuracy,
         "test_loss": result.loss,
     }
-
-
-def failures(outcomes: list[Outcome], damaged: list[tuple[RunSpec, str]]) -> list[tuple[RunSpec, str]]:
-    """Runs that failed and runs whose parts turned out to be damaged, with one line each."""
-    return [(outcome.spec, outcome.error or "?") for outcome in outcomes] + damaged

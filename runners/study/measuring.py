@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from kdstats import schemes
 from kdstats._version import __version__
 from kdstats.data import LabelledImages
+from kdstats.json_text import parse_json
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from kdstats.teacher.device import pick_device
@@ -144,7 +144,7 @@ def _question(target: Path) -> Path:
 def _answered(target: Path, asked: dict[str, Any]) -> bool:
     """Whether a measurement is there, whole, and was asked the same."""
     try:
-        json.loads(target.read_text(encoding="utf-8"))["results"]
-        return bool(json.loads(_question(target).read_text(encoding="utf-8")) == asked)
+        parse_json(target.read_text(encoding="utf-8"))["results"]
+        return bool(parse_json(_question(target).read_text(encoding="utf-8")) == asked)
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kdstats.errors import MissingError
+from kdstats.json_text import parse_json
 from kdstats.records.lines import whole_lines
-from kdstats.records.writer import read_done, verify_done
+from kdstats.records.writer import is_complete, read_done, verify_done
 from runners.claim import running
 from runners.executors.attempt import failure_of
 from runners.run_spec import RunSpec
@@ -65,6 +66,12 @@ def standing(spec: RunSpec, study: Path) -> Standing:
     return Standing(spec, "paused" if epochs else "queued", epochs, per_epoch)
 
 
+def failed_before(specs: Iterable[RunSpec], study: Path) -> list[tuple[RunSpec, str]]:
+    """Runs that ended with an error and are not complete, with the last line of their log."""
+    notes = ((spec, failure_of(spec.paths(study))) for spec in specs if not is_complete(spec.paths(study)))
+    return [(spec, _error(note)) for spec, note in notes if note.exists()]
+
+
 def _seconds(metrics: Path) -> list[float]:
     """Seconds of each whole epoch."""
     found = []
@@ -76,6 +83,6 @@ def _seconds(metrics: Path) -> list[float]:
 
 def _error(note: Path) -> str:
     try:
-        return str(json.loads(note.read_text(encoding="utf-8"))["error"])
+        return str(parse_json(note.read_text(encoding="utf-8"))["error"])
     except (OSError, ValueError, KeyError, TypeError):
         return "see its log"

@@ -15,6 +15,7 @@ from kdstats.records.paths import StudyPaths
 from runners.plan import make_runs
 from runners.progress import duration
 from runners.run_spec import RunSpec
+from runners.study.folder import has_study
 from runners.study.standing import Standing, standing
 from runners.study.teachers import planned_teachers
 from runners.study_file import StudyFile
@@ -30,10 +31,15 @@ _BAR = 10  # characters
 
 
 def status(study: StudyFile, out: Path, *, watch: bool) -> int:
-    """Prints the table; with ``watch`` until the study is complete or Ctrl-C."""
+    """Prints the table; with ``watch`` until the study is complete or Ctrl-C.
+
+    Raises:
+        MissingError: No study was begun there.
+    """
     from rich.console import Console
     from rich.live import Live
 
+    has_study(out)
     runs = _runs(study, out)
     specs = [spec for _, spec in runs]
     variants = {spec.digest: name for name, spec in runs if name}

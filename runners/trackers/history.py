@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdstats.errors import CheckError, MissingError, UsageError
+from kdstats.json_text import parse_json
 from kdstats.records import paths as layout
 from kdstats.records.distances import FILE, read_distances
 from kdstats.records.paths import RunPaths, StudyPaths
@@ -124,7 +125,7 @@ def _place(paths: RunPaths, run: dict[str, Any], digest: str) -> tuple[str, str]
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MissingError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -145,7 +146,7 @@ def _metrics(path: Path, finished: bool) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             epoch = row.pop("epoch")
         except (ValueError, KeyError, TypeError, AttributeError):
             if number == len(lines) and not finished:

@@ -12,6 +12,7 @@ import torch
 from kdstats import models
 from kdstats.data import LabelledImages
 from kdstats.errors import CheckError, MissingError
+from kdstats.json_text import parse_json
 from kdstats.provenance import now, provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import RunPaths
@@ -75,7 +76,7 @@ def open_folder(
 def _sessions(paths: RunPaths) -> list[Any]:
     """The starts of this run before this one, as its card tells them."""
     try:
-        known = json.loads(paths.run_json.read_text(encoding="utf-8")).get("sessions", [])
+        known = parse_json(paths.run_json.read_text(encoding="utf-8")).get("sessions", [])
     except (OSError, ValueError, AttributeError):
         return []
     return known if isinstance(known, list) else []
@@ -89,7 +90,7 @@ def end_of_epoch(
     losses = {name: total / images for name, total in run.place.sums.items()}
     if not abs(losses["train_loss"]) < float("inf"):
         raise CheckError(f"the training loss is {losses['train_loss']} in epoch {epoch} of {spec.title}")
-    before = json.loads(paths.metrics.read_text().splitlines()[-1])["total_seconds"] if epoch > 1 else 0.0
+    before = parse_json(paths.metrics.read_text().splitlines()[-1])["total_seconds"] if epoch > 1 else 0.0
     if run.best.see(epoch, test, held or test):
         models.save_weights(run.student, paths.best, {"arch": spec.student, "dataset": spec.dataset})
     line = {
@@ -138,7 +139,7 @@ def _keep_lines(paths: RunPaths, epochs: int) -> None:
     if paths.metrics.exists():
         for line in paths.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                if json.loads(line)["epoch"] <= epochs:
+                if parse_json(line)["epoch"] <= epochs:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
                 break

@@ -16,6 +16,7 @@ TOPS = ("kdstats", "runners", "analyses", "reports")
 FOUNDATION = {
     "_version",
     "errors",
+    "json_text",
     "tables",
     "console",
     "allocator",

@@ -459,9 +459,7 @@ def test_metadata_nested_too_deeply_is_named_in_every_part(make, name):
     header = {**table.schema.metadata, b"kdstats.meta": b"[" * 100_000}
     pq.write_table(table.replace_schema_metadata(header), path / name, write_page_checksum=True)
     write_done_by_hand(RunPaths(path))
-    with pytest.raises(
-        MissingError, match=f"{name.split('/')[0]}.* is damaged: its JSON is nested too deeply"
-    ):
+    with pytest.raises(MissingError, match=f"{name.split('/')[0]}.* is damaged.*nested too deeply"):
         subject.estimate_run(RunPaths(path), [1, 2])
 
 

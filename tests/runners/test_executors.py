@@ -257,3 +257,22 @@ def test_code_that_lies_in_the_folder_is_not_believed(tmp_path):
 def test_a_colon_in_the_folder_is_refused_where_the_code_is_found_by_path(tmp_path):
     with pytest.raises(UsageError, match="colon"):
         shipping.ship_code(tmp_path / "a:b")
+
+
+@pytest.mark.parametrize("name", ["log.txt", "samples"])
+def test_a_run_does_not_write_through_a_link(carry, spec, tmp_path, name):
+    """A study's folder from somebody else may point at what is not its own."""
+    run, other = spec.paths(tmp_path).root, tmp_path / "another's"
+    run.mkdir(parents=True)
+    if name == "samples":
+        other.mkdir()
+    else:
+        other.write_text("precious")
+    (run / name).symlink_to(other)
+    trained = []
+    ending = carry(lambda *args, **kwargs: trained.append(1))
+    assert ending.kind == "failed"
+    assert not ending.again
+    assert f"{name} is a symbolic link" in ending.error
+    assert not trained
+    assert list(other.iterdir()) == [] if name == "samples" else other.read_text() == "precious"

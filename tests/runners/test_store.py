@@ -234,6 +234,7 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(url, spec, tmp_path, mo
         pushes += 1
         if pushes == 1:
             driver.ask_to_stop(StopSign(tmp_path, "token"))
+            driver.ask_to_stop(StopSign(tmp_path, "of another driver"))
 
     monkeypatch.setattr(Store, "push", stopping)
     assert carry_out_away(shipped, url, "cpu", "token").kind == "stopped"

@@ -1,0 +1,92 @@
+"""``report`` of a study that has not ended, and verbs on a folder where none was begun."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kdstats.errors import MissingError
+from kdstats.records.scanner import read_runs
+from runners.study.command import main
+
+STUDY = """
+[study]
+name = "small"
+per_class = 40
+[grid]
+pairs = ["resnet8/lenet8"]
+schemes = ["identity", "cutmix"]
+seeds = [0, 1]
+[teacher.resnet8]
+weights = "shipped"
+[train]
+epochs = 1
+[probe]
+tol = 0.5
+[report]
+build = false
+"""
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "s.toml").write_text(STUDY, encoding="utf-8")
+    assert main(["run", str(folder / "s.toml"), "--out", str(folder / "out"), "--workers", "1"]) == 0
+    return str(folder / "s.toml"), folder / "out"
+
+
+def _interrupted(out: Path, copy: Path) -> Path:
+    """The study as a driver leaves it that was stopped before the last run's end: no tables, no card."""
+    shutil.copytree(out, copy)
+    for name in ("study.json", "runs.parquet", "study.parquet"):
+        (copy / name).unlink()
+    next(copy.glob("runs/*/cutmix/seed=1/*/done.json")).unlink()
+    return copy
+
+
+def test_a_page_of_what_is_complete(ended, tmp_path, capfd, monkeypatch):
+    out = _interrupted(ended[1], tmp_path / "out")
+    assert main(["report", ended[0], "--out", str(out)]) == 0
+    assert "3 of 4 runs are complete" in capfd.readouterr().err
+    assert sorted(zip(read_runs(out)["scheme"], read_runs(out)["seed"], strict=True)) == [
+        ("cutmix", 0),
+        ("identity", 0),
+        ("identity", 1),
+    ]
+    assert json.loads((out / "study.json").read_text())["runs"] == {"planned": 4, "done": 3, "failed": []}
+    said = json.loads((out / "report" / "report.json").read_text())
+    assert not said["complete"]
+    assert "3 of 4 runs" in said["incomplete"]
+
+    # What failed before is told as `run` tells it.
+    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    run = next(out.glob("runs/*/cutmix/seed=1/*"))
+    (run / "failed.json").write_text('{"run": "x", "error": "OSError: gone"}')
+    (out / "study.json").unlink()
+    assert main(["report", ended[0], "--out", str(out)]) == 0
+    (failed,) = json.loads((out / "study.json").read_text())["runs"]["failed"]
+    assert (failed["scheme"], failed["seed"], failed["error"]) == ("cutmix", 1, "OSError: gone")
+
+
+def test_tables_that_are_up_to_date_are_left_alone(ended, monkeypatch):
+    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    before = {name: (ended[1] / name).stat().st_mtime_ns for name in ("runs.parquet", "study.json")}
+    assert main(["report", ended[0], "--out", str(ended[1])]) == 0
+    assert {name: (ended[1] / name).stat().st_mtime_ns for name in before} == before
+
+
+@pytest.mark.parametrize("verb", ["status", "retry", "report"])
+def test_a_wrong_folder_is_no_fresh_study(ended, tmp_path, verb):
+    with pytest.raises(MissingError, match=r"no study was begun in .*wrong; `python -m runners.study run"):
+        main([verb, ended[0], "--out", str(tmp_path / "wrong")])
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_nothing_complete_is_nothing_to_show(ended, tmp_path):
+    out = _interrupted(ended[1], tmp_path / "out")
+    for mark in out.glob("runs/*/*/*/*/done.json"):
+        mark.unlink()
+    with pytest.raises(MissingError, match="none of the 4 runs"):
+        main(["report", ended[0], "--out", str(out)])
