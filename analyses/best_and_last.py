@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analyses import seeds as seeds_
-from analyses.levels import CANNOT
-from analyses.over_seeds import summarise
-from analyses.study import Study, run_folders
-from analyses.words import CONFIDENCE, estimate, number, p_value, records, sizes
+from analyses.inference import seeds as seeds_
+from analyses.inference.over_seeds import summarise
+from analyses.study import Study, used_folders
+from analyses.words import CANNOT, CONFIDENCE, estimate, number, p_value, records, sizes
 from kdstats.association.coefficients import coefficient
 from kdstats.json_text import parse_json
 
@@ -89,7 +88,7 @@ def _order(known: pd.DataFrame, per_run: pd.DataFrame, pair: str) -> dict[str, o
 
 def _chosen_by(study: Study) -> tuple[str, ...]:
     found = set()
-    for _, _, _, folder in run_folders(study.paths):
+    for _, _, _, folder in used_folders(study):
         try:
             done = parse_json((folder / "done.json").read_text(encoding="utf-8"))
             found.add(str(done["extra"]["outcome"]["best_chosen_by"]))

@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import special
 
-from analyses.calibration_error import BINS, LEAST_IN_BIN, Floats, calibration_error, equal_mass
-from analyses.levels import CANNOT
-from analyses.networks import STUDENT, TEACHER, left_out, panel
-from analyses.over_seeds import against, summarise
+from analyses.inference.calibration_error import BINS, LEAST_IN_BIN, Floats, calibration_error, equal_mass
+from analyses.inference.over_seeds import against, summarise
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, number, p_value, records, sizes
+from analyses.study.networks import STUDENT, TEACHER, left_out, panel
+from analyses.words import CANNOT, CONFIDENCE, LEVEL, count, estimate, number, p_value, records, sizes
 from kdstats.figures.style import COLUMN, marks, plain, style
 
 QUESTION = "Are students as sure as they are right, and does augmentation change that?"
@@ -39,7 +38,7 @@ class CalibrationFacts:
         return (
             f"Accuracy against mean confidence on {self.images:,} test images in {self.bins} bins of equal mass "
             f"({self.pair}; the teacher, dashed, and students of {count(self.schemes, 'scheme')}, their seeds "
-            "together). Bars: 95 % Wilson intervals over images of one seed's size. Below the line: too sure."
+            f"together). Bars: {LEVEL} Wilson intervals over images of one seed's size. Below the line: too sure."
         )
 
 

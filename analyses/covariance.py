@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analyses.association import ONE_SCHEME, UNCLEAR, read_association
+from analyses.inference.association import ONE_SCHEME, UNCLEAR, read_association
 from analyses.study import Study
-from analyses.words import count, interval, number, p_value, records
+from analyses.words import LEVEL, count, interval, number, p_value, records
 from kdstats.association.correlate import correlate
 from kdstats.association.panels import SMALLEST_N
 from kdstats.figures.style import PAGE, marks, plain, style
@@ -52,7 +52,7 @@ class CovarianceFacts:
         ]
         bars = f" Bars: ± 1 standard error over seeds ({self.bars} of {self.n} schemes)." if self.bars else ""
         tail = (
-            f" Pearson with 95 % interval: {', '.join(said)}."
+            f" Pearson with {LEVEL} interval: {', '.join(said)}."
             if said
             else " Too few schemes for a correlation."
         )

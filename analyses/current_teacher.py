@@ -27,13 +27,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analyses.levels import CANNOT
+from analyses.inference.over_seeds import against, summarise, t_interval
 from analyses.mixing_depth import is_recursive
-from analyses.over_seeds import against, summarise, t_interval
-from analyses.settings import FIXED, TrainedRun, trained_runs
 from analyses.study import Study
+from analyses.study.settings import FIXED, TrainedRun, trained_runs
 from analyses.teacher_distance import setting_names
-from analyses.words import count, estimate, listed, records, sizes
+from analyses.words import CANNOT, LEVEL, count, estimate, listed, records, sizes
 from kdstats.errors import CheckError
 from kdstats.estimators.layout import BATCHES_PER_POOL
 from kdstats.figures.style import COLUMN, marks, plain, style
@@ -68,8 +67,8 @@ class CurrentFacts:
         return (
             f"T. stddev of the teacher that was teaching, from differences of successive batches, at each of "
             f"{count(self.epochs, 'recorded epoch')} ({count(len(self.settings), 'setting')}, {sizes(self.seeds)} "
-            "each). Line: mean over seeds; shade: 95 % interval over seeds. Not comparable with the T. stddev of other "
-            "figures, which is corrected for a finite training set."
+            f"each). Line: mean over seeds; shade: {LEVEL} interval over seeds. Not comparable with the T. stddev of "
+            "other figures, which is corrected for a finite training set."
         )
 
 

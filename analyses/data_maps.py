@@ -20,14 +20,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import seeds as seeds_
-from analyses.image_dynamics import LEARNT, Dynamics
-from analyses.levels import CANNOT
-from analyses.over_seeds import against, summarise
-from analyses.spread import note_of_few
-from analyses.step_records import RecordedRun, recorded_runs
+from analyses.inference import seeds as seeds_
+from analyses.inference.image_dynamics import LEARNT, Dynamics
+from analyses.inference.over_seeds import against, summarise
+from analyses.inference.spread import note_of_few
 from analyses.study import Study
-from analyses.words import count, estimate, listed, records, sizes
+from analyses.study.steps import RecordedRun, recorded_runs
+from analyses.words import CANNOT, count, estimate, listed, records, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import PAGE, plain, style
 from kdstats.labels import label_of

@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analyses.measured import Measured
 from analyses.study import Study
+from analyses.study.measured import Measured
 from analyses.words import count, percent
 from kdstats.errors import MissingError
 from kdstats.estimators.components import DEPENDENCE, SPREAD, split

@@ -17,15 +17,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import special
 
-from analyses import seeds as seeds_
-from analyses.draw_granularity_figure import GranularityFacts, draw_granularities
-from analyses.levels import CANNOT, OUTCOME, Axis, why_not
-from analyses.measured import Measured
-from analyses.over_seeds import t_interval
-from analyses.settings import TrainedRun, stratum_key, trained_runs
-from analyses.spread import note_of_few
+from analyses.figures.draw_granularity import GranularityFacts, draw_granularities
+from analyses.inference import seeds as seeds_
+from analyses.inference.levels import OUTCOME, Axis, why_not
+from analyses.inference.over_seeds import t_interval
+from analyses.inference.spread import note_of_few
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, listed, records
+from analyses.study.measured import Measured
+from analyses.study.settings import TrainedRun, stratum_key, trained_runs
+from analyses.words import CANNOT, CONFIDENCE, count, estimate, listed, records
 
 QUESTION = "Does it matter whether a scheme draws once per batch or once per image?"
 BATCH, SAMPLE = "batch", "sample"
@@ -211,7 +211,7 @@ def _several(groups: dict[Any, list[dict[str, Any]]], pair: str) -> bool:
 
 
 def _per_scheme(name: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every scheme's difference with ends, see :meth:`analyses.seeds.Seeds.means_together`."""
+    """Every scheme's difference with ends, see :meth:`analyses.inference.seeds.Seeds.means_together`."""
     found = seeds_.of_runs(frame, name, "difference")
     lows, highs = found.means_together()
     return [

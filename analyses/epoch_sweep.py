@@ -2,7 +2,7 @@
 
 Every number of epochs is a run of its own, its schedule stretched with it; an epoch within one run is no substitute.
 The optimum is the number with the lowest mean among those tried. Its interval comes from draws of the true means under
-a flat prior (:meth:`analyses.seeds.Seeds.draws`): central quantiles of where the lowest mean lies. The lowest outcome
+a flat prior (:meth:`.inference.seeds.Seeds.draws`): central quantiles of where the lowest mean lies. The lowest outcome
 itself is the mean at that number with the interval of that mean, and two curves' lowest are compared within seeds: draws
 know nothing of what the seeds of a curve have in common, so their minima may be read for the place only.
 
@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import seeds as seeds_
-from analyses.epoch_sweep_figure import EpochFacts, draw_epochs
-from analyses.levels import Axis, Stratum, strata, text, why_not
-from analyses.over_seeds import t_interval
-from analyses.seeds import Floats, Seeds
-from analyses.settings import TrainedRun, stratum_key, trained_runs
+from analyses.figures.epoch_sweep import EpochFacts, draw_epochs
+from analyses.inference import seeds as seeds_
+from analyses.inference.levels import Axis, Stratum, strata, text, why_not
+from analyses.inference.over_seeds import t_interval
+from analyses.inference.seeds import Floats, Seeds
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, stratum_key, trained_runs
 from analyses.words import CONFIDENCE, estimate, interval, number, records, sizes
 
 QUESTION = (

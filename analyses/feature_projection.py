@@ -15,9 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analyses.networks import STUDENT, TEACHER, Floats, left_out, panel
-from analyses.over_seeds import against, summarise
+from analyses.inference.over_seeds import against, summarise
 from analyses.study import Study
+from analyses.study.networks import STUDENT, TEACHER, Floats, left_out, panel
 from analyses.words import estimate, listed, number, records, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import PAGE, plain, style

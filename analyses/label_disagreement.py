@@ -19,12 +19,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analyses.levels import CANNOT
+from analyses.inference.over_seeds import t_interval
 from analyses.mixing_depth import composable, is_recursive
-from analyses.over_seeds import t_interval
 from analyses.study import Study
-from analyses.views_asked import BATCHES, AskedBatch, Floats, check_batches, not_asked, sources
-from analyses.words import CONFIDENCE, estimate, listed, number
+from analyses.study.views import BATCHES, AskedBatch, Floats, check_batches, not_asked, sources
+from analyses.words import CANNOT, CONFIDENCE, LEVEL, estimate, listed, number
 from kdstats.errors import CheckError
 from kdstats.estimators.intervals import Jackknife, t_quantile
 from kdstats.figures.style import COLUMN, marks, plain, style
@@ -56,7 +55,7 @@ class DisagreementFacts:
         return (
             f"The teacher's relative mass on the first of two mixed classes against that image's share λ of the view "
             f"({self.teacher}; {listed(self.schemes)}; {self.batches} batches of training images, views of two classes "
-            "only). Means in tenths of λ, 95 % intervals over batches, each for itself. On the diagonal the teacher "
+            f"only). Means in tenths of λ, {LEVEL} intervals over batches, each for itself. On the diagonal the teacher "
             "divides its answer as the pixels are divided."
         )
 

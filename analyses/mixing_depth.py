@@ -18,11 +18,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analyses.levels import CANNOT
-from analyses.over_seeds import summarise
-from analyses.step_records import RecordedRun, Steps, recorded_runs
+from analyses.inference.over_seeds import summarise
 from analyses.study import Study
-from analyses.words import estimate, number, sizes
+from analyses.study.steps import RecordedRun, Steps, recorded_runs
+from analyses.words import CANNOT, LEVEL, estimate, number, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.records.scanner import scan
@@ -49,7 +48,7 @@ class DepthFacts:
         """The caption, from the fields."""
         return (
             f"Effective number of source images of a view, 1/Σ w², mean over all recorded views ({self.pair}, "
-            f"{self.schemes} schemes, {sizes(self.seeds)} each). Bars: 95 % intervals over seeds."
+            f"{self.schemes} schemes, {sizes(self.seeds)} each). Bars: {LEVEL} intervals over seeds."
         )
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analyses.levels import CANNOT, Axis, LevelComparison, compare
-from analyses.settings import FIXED, TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
-from analyses.words import listed
+from analyses.study.settings import FIXED, TrainedRun, trained_runs
+from analyses.words import CANNOT, listed
 
 QUESTION = "Should mixup be at the teacher, at the student, at both or at none, and at which temperature?"
 NONE, TEACHER, STUDENT, BOTH = "none", "teacher", "student", "both"

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.levels import CANNOT
-from analyses.over_seeds import against
-from analyses.study import Study, run_folders
-from analyses.words import estimate, number, records, sizes
+from analyses.inference.over_seeds import against
+from analyses.study import Study, used_folders
+from analyses.words import CANNOT, estimate, number, records, sizes
 from kdstats.errors import MissingError
 from kdstats.json_text import parse_json
 
@@ -48,11 +47,8 @@ def run(study: Study) -> Overhead:
     Raises:
         MissingError: A log is broken.
     """
-    used = set(zip(study.used["pair"], study.used["scheme"], study.used["seed"], strict=True))
     rows = []
-    for pair, scheme, seed, folder in run_folders(study.paths):
-        if (pair, scheme, seed) not in used:
-            continue
+    for pair, scheme, seed, folder in used_folders(study):
         seconds = _seconds(folder / "metrics.jsonl")
         if seconds:
             rows.append(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 
 QUESTION = "How many views should be mixed, and how evenly?"
 DEFAULT_UNMIXED, DEFAULT_ALPHA = 0.9, 1.0

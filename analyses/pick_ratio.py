@@ -17,12 +17,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analyses.levels import CANNOT
-from analyses.over_seeds import t_interval
+from analyses.inference.over_seeds import t_interval
 from analyses.picking import split
-from analyses.step_records import RecordedRun, recorded_runs
 from analyses.study import Study
-from analyses.words import estimate, listed, sizes
+from analyses.study.steps import RecordedRun, recorded_runs
+from analyses.words import CANNOT, LEVEL, estimate, listed, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 
@@ -44,7 +43,7 @@ class PickFacts:
         return (
             f"Mean KL(teacher ‖ student) at T = 1 of the views picked, over that of the views of the base scheme in the "
             f"run of the same seed ({self.pair}, {listed(self.schemes)}, {sizes(self.seeds)} each). Above 1: picking "
-            "keeps views on which the student is further away. Geometric mean over seeds; shade: 95 % interval."
+            f"keeps views on which the student is further away. Geometric mean over seeds; shade: {LEVEL} interval."
         )
 
 

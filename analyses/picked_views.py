@@ -17,12 +17,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.levels import CANNOT
-from analyses.over_seeds import t_interval
+from analyses.inference.over_seeds import t_interval
 from analyses.picking import split
 from analyses.study import Study
-from analyses.views_asked import BATCHES, AskedBatch, Floats, ViewSource, check_batches, not_asked, sources
-from analyses.words import estimate, listed, number
+from analyses.study.views import BATCHES, AskedBatch, Floats, ViewSource, check_batches, not_asked, sources
+from analyses.words import CANNOT, LEVEL, estimate, listed, number
 from kdstats.figures.style import COLUMN, marks, plain, style
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class PickedFacts:
         return (
             f"Mean over picked views less mean over their pool, in standard deviations of the pool's views "
             f"({listed(self.names)}; {self.batches} batches of training images). Bars: intervals over batches that hold "
-            "together, 95 %. At 0 picking leaves the quantity as it was."
+            f"together, {LEVEL}. At 0 picking leaves the quantity as it was."
         )
 
 

@@ -6,9 +6,9 @@ the two, by accuracy; their v3 finds another order by test loss.
 
 from __future__ import annotations
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 from kdstats.schemes.naming.expression import Expression, parse
 
 QUESTION = "Which criterion should pick the views, and does picking help at all?"

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import seeds as seeds_
-from analyses.association import ONE_SCHEME, UNCLEAR, Reading, read_association
+from analyses.inference import seeds as seeds_
+from analyses.inference.association import ONE_SCHEME, UNCLEAR, Reading, read_association
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, interval, listed, number, p_value, records
 from kdstats.association.correlate import correlate

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import seeds as seeds_
-from analyses.ranking_figure import RankingFacts, draw_ranking
-from analyses.seeds import Seeds
-from analyses.spread import note_of_few, scatter
+from analyses.figures.ranking import RankingFacts, draw_ranking
+from analyses.inference import seeds as seeds_
+from analyses.inference.seeds import Seeds
+from analyses.inference.spread import note_of_few, scatter
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, probability, sizes
 

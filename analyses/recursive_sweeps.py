@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 
 QUESTION = "How should RecursiveMix be set: largest box α, weight ω of the region's consistency, its head, its resizing?"
 SCHEME, CONSISTENCY = "recursive_mix", "region_consistency"

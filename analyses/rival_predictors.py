@@ -1,6 +1,6 @@
 """Is T. stddev better than other numbers of the teacher alone at predicting the students' test loss?
 
-Rivals are numbers of the same passes (:data:`analyses.teacher_numbers.RIVALS`), so none is cheaper than another. Three
+Rivals are numbers of the same passes (:data:`.study.teacher_numbers.RIVALS`), so none is cheaper than another. Three
 comparisons, each with an interval: the difference of |r| over the same schemes, what T. stddev says beyond a rival (and
 the rival beyond it), and how well either orders the schemes of a pair that it was not tried on.
 """
@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR
-from analyses.difference_of_r import difference_of_r
-from analyses.readings import in_words, partial_readings, plain_readings, sign_of
-from analyses.rival_predictors_figure import RivalFacts, draw_rivals
+from analyses.figures.rival_predictors import RivalFacts, draw_rivals
+from analyses.inference.association import HOLDS, ONE_SCHEME, UNCLEAR
+from analyses.inference.difference_of_r import difference_of_r
+from analyses.inference.readings import in_words, partial_readings, plain_readings, sign_of
 from analyses.study import Study
-from analyses.teacher_numbers import OUTCOME, RIVALS, T_STDDEV, WORDS, collect, usable
+from analyses.study.teacher_numbers import OUTCOME, RIVALS, T_STDDEV, WORDS, collect, usable
 from analyses.words import CONFIDENCE, count, estimate, interval, listed, number, p_value, records
 from kdstats.association.concordance import SMALLEST_K, leave_one_pair_out
 from kdstats.association.panels import SMALLEST_N
@@ -35,12 +35,12 @@ class RivalPredictors:
     """The result, unrounded.
 
     Attributes:
-        points: Of :func:`analyses.teacher_numbers.collect`.
+        points: Of :func:`analyses.study.teacher_numbers.collect`.
         correlations: A row per pair and predictor: ``pair, predictor, p_holm`` (over the predictors of a pair, on the
-            permutation p) and the fields of :class:`~analyses.association.Reading`; BCa intervals.
+            permutation p) and the fields of :class:`~analyses.inference.association.Reading`; BCa intervals.
         differences: ``pair, rival, difference, low, high`` of |r|, T. stddev less the rival (the intervals of a pair hold
             together), ``without`` whom ``low_without, high_without`` are nearest to covering 0, ``told``, ``n``.
-        partials: ``pair`` and the columns of :func:`analyses.readings.partial_readings`: T. stddev given each
+        partials: ``pair`` and the columns of :func:`analyses.inference.readings.partial_readings`: T. stddev given each
             rival, and each rival given T. stddev.
         out_of_pair: A row per predictor: ``predictor, pairs, concordance, concordance_low, concordance_high, regret,
             regret_low, regret_high`` (nats), ``hits``; leave-one-pair-out.

@@ -15,9 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.calibration import wilson
-from analyses.networks import STUDENT, TEACHER, left_out, panel
-from analyses.over_seeds import against, summarise
+from analyses.inference.over_seeds import against, summarise
 from analyses.study import Study
+from analyses.study.networks import STUDENT, TEACHER, left_out, panel
 from analyses.words import count, estimate, listed, records, sizes
 from kdstats.errors import UsageError
 from kdstats.figures.style import PAGE, marks, plain, style

@@ -17,10 +17,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses import prediction
-from analyses import seeds as seeds_
-from analyses.association import ONE_SCHEME
-from analyses.seeds import Seeds
-from analyses.spread import scatter
+from analyses.inference import seeds as seeds_
+from analyses.inference.association import ONE_SCHEME
+from analyses.inference.seeds import Seeds
+from analyses.inference.spread import scatter
 from analyses.study import Study
 from analyses.words import CONFIDENCE, count, estimate, interval, number, records
 from kdstats.association.attenuation import disattenuate

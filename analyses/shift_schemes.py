@@ -5,9 +5,9 @@ Dual Teacher pairs its two temporary teachers with two strong augmentations in t
 
 from __future__ import annotations
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 
 QUESTION = "Does it help to give every teacher's shift an augmentation of its own?"
 SEPARATOR = " then "

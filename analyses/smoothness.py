@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.networks import STUDENT, TEACHER, Answers, Floats, left_out, panel
-from analyses.over_seeds import against, summarise
+from analyses.inference.over_seeds import against, summarise
+from analyses.inference.spread import quantile
 from analyses.study import Study
+from analyses.study.networks import STUDENT, TEACHER, Answers, Floats, left_out, panel
 from analyses.words import count, estimate, number, records, sizes
 from kdstats.figures.style import PAGE, marks, plain, style
 
@@ -121,7 +122,7 @@ def _teachers(per_network: pd.DataFrame) -> pd.DataFrame:
     for row in per_network[per_network["role"] == TEACHER].to_dict("records"):
         out = {k: row[k] for k in ("role", "pair", "scheme")} | {"seeds": 1}
         for name in MEASURES:
-            half = 1.96 * row[f"{name}_se"]
+            half = quantile(math.inf) * row[f"{name}_se"]
             out |= {name: row[name], f"{name}_low": row[name] - half, f"{name}_high": row[name] + half}
         rows.append(out)
     return pd.DataFrame(rows)

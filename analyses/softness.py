@@ -18,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses import dependence
-from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR
 from analyses.dependence import REFERENCE
-from analyses.readings import in_words, partial_readings, plain_readings, sign_of
+from analyses.inference.association import HOLDS, ONE_SCHEME, UNCLEAR
+from analyses.inference.readings import in_words, partial_readings, plain_readings, sign_of
 from analyses.study import Study
-from analyses.teacher_numbers import OUTCOME, PARTS, collect, usable
+from analyses.study.teacher_numbers import OUTCOME, PARTS, collect, usable
 from analyses.words import count, interval, listed, number, p_value, percent, records
 from kdstats.estimators.components import SPREAD
 from kdstats.figures.style import PAGE, marks, plain, style
@@ -72,7 +72,7 @@ class Softness:
             where T. stddev is not told from identity's), ``differs``, ``entropy``; point estimates.
         points: ``pair, scheme, test_loss``, the four parts, ``view_entropy, log_spread, log_effect``.
         correlations: ``pair, predictor, p_holm`` (over :data:`FACTORS`) and the fields of a reading; BCa intervals.
-        partials: ``pair`` and the columns of :func:`analyses.readings.partial_readings` for :data:`TESTS`.
+        partials: ``pair`` and the columns of :func:`analyses.inference.readings.partial_readings` for :data:`TESTS`.
         refused: ``(pair, factor)`` → why it takes no part.
         findings: In words.
     """

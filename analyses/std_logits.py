@@ -6,9 +6,9 @@ each image's own deviation in the distillation, v2 (the release) in the cross-en
 
 from __future__ import annotations
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 
 QUESTION = "Does dividing logits by their own standard deviation help, and in which of the losses?"
 FIXED_TEMPERATURE = "v1 (fixed temperature)"

@@ -19,11 +19,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analyses.levels import CANNOT
-from analyses.over_seeds import t_interval
-from analyses.step_records import RecordedRun, recorded_runs
+from analyses.inference.over_seeds import t_interval
 from analyses.study import Study
-from analyses.words import count, estimate, listed, sizes
+from analyses.study.steps import RecordedRun, recorded_runs
+from analyses.words import CANNOT, LEVEL, count, estimate, listed, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.recorded.steps import last_quarter
@@ -47,7 +46,7 @@ class StepFacts:
         return (
             "Correlation of the teacher–student cross-entropy of views at the same position of consecutive steps, beyond "
             f"that of views at different positions ({self.pair}, {count(self.schemes, 'scheme')}, "
-            f"{sizes(self.seeds)} each). Bars: 95 % intervals over seeds."
+            f"{sizes(self.seeds)} each). Bars: {LEVEL} intervals over seeds."
         )
 
 

@@ -1,7 +1,7 @@
 """Do the students of one teacher rank the schemes alike, so that a number of the teacher alone can stand for all?
 
 Wang et al. (v3) show the order for two students of one teacher. T. stddev knows no student: it can predict the order
-under several only as far as they agree. Students may agree by the views they share (:mod:`analyses.shared_draws`), so
+under several only as far as they agree. Students may agree by the views they share (:mod:`.inference.shared_draws`), so
 where their residuals go together each is judged by seeds of its own.
 """
 
@@ -18,9 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses import prediction
-from analyses.association import HOLDS, ONE_SCHEME, Reading
-from analyses.shared_draws import SharedDraws, means_apart, shared_draws
-from analyses.student_concordance import (
+from analyses.inference.association import HOLDS, ONE_SCHEME, Reading
+from analyses.inference.shared_draws import SharedDraws, means_apart, shared_draws
+from analyses.inference.student_concordance import (
     Concordance,
     concordance_of,
     interval_of_concordance,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 
 QUESTION = "How often should temporary teachers take turns, and how many should there be?"
 PUBLISHED_PERIOD, PUBLISHED_TEACHERS = 1.0, 2.0

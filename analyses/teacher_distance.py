@@ -14,13 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analyses import seeds as seeds_
-from analyses.levels import CANNOT
-from analyses.over_seeds import t_interval
-from analyses.settings import TrainedRun, stratum_key, trained_runs
+from analyses.inference import seeds as seeds_
+from analyses.inference.over_seeds import t_interval
 from analyses.shift_schemes import in_turn
 from analyses.study import Study
-from analyses.words import CONFIDENCE, count, estimate, listed, number, p_value, records, sizes
+from analyses.study.settings import TrainedRun, stratum_key, trained_runs
+from analyses.words import CANNOT, CONFIDENCE, count, estimate, listed, number, p_value, records, sizes
 from kdstats.association.multiplicity import holm
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style

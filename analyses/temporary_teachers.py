@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import FIXED, SILENT, TrainedRun, trained_runs, value_key
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import FIXED, SILENT, TrainedRun, trained_runs, value_key
 from analyses.words import listed
 
 QUESTION = "Do temporary teachers in shifts leave a better student than one lasting average, or than a fixed teacher?"

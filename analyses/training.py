@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analyses.study import Study, run_folders
+from analyses.study import Study, used_folders
 from analyses.words import count, listed, number, sizes
 from kdstats.errors import MissingError
 from kdstats.figures.style import PAGE, marks, plain, style
@@ -63,11 +63,10 @@ def run(study: Study) -> Training:
     Raises:
         MissingError: A log is broken.
     """
-    used = set(zip(study.used["pair"], study.used["scheme"], study.used["seed"], strict=True))
     rows = []
-    for pair, scheme, seed, folder in run_folders(study.paths):
+    for pair, scheme, seed, folder in used_folders(study):
         log = folder / "metrics.jsonl"
-        if (pair, scheme, seed) in used and log.is_file():
+        if log.is_file():
             rows += [
                 {"pair": pair, "scheme": scheme, "seed": seed, "epoch": epoch, "test_loss": loss}
                 for epoch, loss in read_log(log)

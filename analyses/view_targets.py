@@ -5,9 +5,9 @@ Wang et al. (v1, table 1) compare teacher labels ("TLmixup", "TLCutMix") with th
 
 from __future__ import annotations
 
-from analyses.levels import Axis, LevelComparison, compare
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.settings import TrainedRun, trained_runs
 
 QUESTION = (
     "What should a mixed view be taught: the teacher's answer to it, mixed labels, or mixed teacher logits?"

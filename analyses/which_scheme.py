@@ -1,6 +1,6 @@
 """Which scheme should I use: the one with the lowest T. stddev, the one that trained best, or the usual default?
 
-Three ways of choosing, judged on seeds that had no part in the choice (:mod:`analyses.held_out`). The usual default is
+Three ways of choosing, judged on seeds that had no part in the choice (:mod:`.inference.held_out`). The usual default is
 ``identity``: the data set's standard augmentation and nothing on top. Choosing is by test loss, and by the same test
 images in all seeds; what is held out are seeds, not images.
 """
@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import seeds as seeds_
-from analyses.card import read_json
-from analyses.held_out import Cells, cells_of
-from analyses.spread import note_of_few, scatter
+from analyses.figures.which_scheme import ChoiceFacts, draw_choices
+from analyses.inference import seeds as seeds_
+from analyses.inference.held_out import Cells, cells_of
+from analyses.inference.spread import note_of_few, scatter
 from analyses.study import Study
-from analyses.which_scheme_figure import ChoiceFacts, draw_choices
+from analyses.study.card import read_json
 from analyses.words import count, estimate, listed, number, probability, records
 
 QUESTION = "Which scheme should I use, and what does each way of choosing it cost?"

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 CONFIDENCE = 0.95
+LEVEL = f"{100 * CONFIDENCE:g} %"
+CANNOT = "cannot be answered from this study because"
 
 
 def decimals(width: float, most: int = 4) -> int:

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyses.difference_of_r import _resampled, difference_of_r
-from analyses.held_out import Cells
-from analyses.student_concordance import interval_of_concordance
+from analyses.inference.difference_of_r import _resampled, difference_of_r
+from analyses.inference.held_out import Cells
+from analyses.inference.student_concordance import interval_of_concordance
 from kdstats.tables import write
 
 Floats = NDArray[np.float64]

@@ -81,6 +81,15 @@ def _line(text: str) -> str:
     if len(text) > _LONGEST:
         tail = _LONGEST // 4
         text = f"{text[: _LONGEST - tail - 3]} … {text[-tail:]}"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """``text`` with what cannot be seen escaped: a command from a stranger's file must be what it looks like.
+
+    >>> visible("rm\\u202e -rf")
+    'rm\\\\u202e -rf'
+    """
     # Categories C: control, format (which can reverse text), unassigned; Zl, Zp: other ends of a line.
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c

@@ -17,11 +17,12 @@ import analyses
 from analyses.study import Study, load_study
 from kdstats.console import run_program
 from kdstats.errors import UsageError
-from kdstats.records.atomic import write_bytes_atomic
+from kdstats.records.atomic import clean_temps, write_bytes_atomic
 from reports import written
 from reports.offers import fitting, offers
 from reports.page import Page, make_page
-from reports.tables import FORMATS, plain_csv
+from reports.place import check_own, check_page, check_report
+from reports.table_view import FORMATS, plain_csv
 
 ALL = "all"
 
@@ -51,11 +52,16 @@ def build(
     Raises:
         MissingError: Not a study, or a part of it is damaged.
         CheckError: Its tables contradict each other.
-        UsageError: ``out`` is no place for a page, or an analysis of another name.
+        UsageError: ``out`` is no place for a page, or an analysis of another name; see :mod:`reports.place`.
     """
     study = load_study(root, seed=seed)
     target = out or study.paths.index_html
-    check_target(target)
+    check_page(target)
+    if target.parent.absolute() == study.paths.report.absolute():
+        check_own(study.paths.report, study.paths.root)
+        clean_temps(study.paths.report)
+    else:
+        check_report(target)
     more = tuple(load_study(path, seed=seed) for path in others)
     page = make_page(study, (lambda text: None) if quiet else _say, _asked(study, ask), more)
     folder = target.parent
@@ -75,12 +81,6 @@ def build(
     # Last, because an index takes it for the sign that a page is whole.
     write_bytes_atomic(folder / "report.json", written.json_text(page, target.name).encode())
     return page, target
-
-
-def check_target(target: Path) -> None:
-    """Refuses a place where no page can be written; raises ``UsageError``."""
-    if target.suffix.lower() not in (".html", ".htm") or target.is_dir():
-        raise UsageError(f"{str(target)!r} is no place for a page; name a file that ends in .html")
 
 
 def _asked(study: Study, ask: Sequence[str]) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyses.card import Card
 from analyses.prediction import MEANING, Prediction
 from analyses.ranking import Ranking
 from analyses.study import Study, networks_of
-from analyses.words import CONFIDENCE, count, listed, number, sizes
+from analyses.study.card import Card
+from analyses.words import CONFIDENCE, LEVEL, count, listed, number, sizes
 from kdstats.figures.correlation import CorrelationFacts
 
 
@@ -110,7 +110,7 @@ def covariance_table(frame: Any, sources: dict[str, str]) -> str:
     error = (
         "± standard error over seeds"
         if frame["se"].notna().any()
-        else "interval in brackets: 95 %, jackknife"
+        else f"interval in brackets: {LEVEL}, jackknife"
     )
     return (
         f"Mean covariance of the teacher–student cross-entropy of two inputs of a batch, {error}; "
@@ -123,7 +123,7 @@ def dependence_table(frame: Any) -> str:
     pools = sorted({int(n) for n in frame["inputs"] if n})
     pool = f" of {pools[0]:,} inputs" if len(pools) == 1 else ""
     return (
-        f"T. stddev with its 95 % interval, and the change of the variance of a pool mean{pool} "
+        f"T. stddev with its {LEVEL} interval, and the change of the variance of a pool mean{pool} "
         "against identity in "
         f"points of per cent, split in two; n = {count(len(frame), 'scheme')}, lowest T. stddev first. "
         "The variance is that of images drawn independently; T. stddev also holds that an epoch is drawn without "

@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from analyses.inference.two_studies import Comparison, PairComparison, compare
 from analyses.study import load_study
-from analyses.words import estimate, number, p_value, records
+from analyses.words import LEVEL, estimate, number, p_value, records
 from kdstats.association.coefficients import SYMBOLS
 from kdstats.console import run_program
 from kdstats.errors import UsageError
@@ -25,14 +26,13 @@ from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.tables import to_json
 from reports import captions
-from reports.build import check_target
-from reports.comparison import Comparison, PairComparison, compare
 from reports.comparison_figure import comparison_drawing
-from reports.generic import LEVEL
 from reports.page import TEMPLATES
-from reports.tables import Column, Row, TableView, missing
+from reports.place import check_own, check_page, check_single
+from reports.table_view import Column, Row, TableView, missing
 
 SCHEMA = "kdstats/comparison/1"
+MOST_NAMED = 80  # characters of a folder's name in that of a page
 
 
 def write(first: Path, second: Path, out: Path | None = None, *, seed: int = 0) -> tuple[Comparison, Path]:
@@ -54,9 +54,12 @@ def write(first: Path, second: Path, out: Path | None = None, *, seed: int = 0) 
     if first.resolve() == second.resolve():
         raise UsageError(f"{str(first)!r} is compared with itself; name two studies")
     studies = load_study(first, seed=seed), load_study(second, seed=seed)
-    stem = re.sub(r"[^\w.-]+", "-", first.resolve().name)
+    stem = re.sub(r"[^\w.-]+", "-", first.resolve().name)[:MOST_NAMED]
     target = out or studies[1].paths.report / f"against-{stem}.html"
-    check_target(target)
+    check_page(target)
+    check_single(target, SCHEMA)
+    if out is None:
+        check_own(studies[1].paths.report, studies[1].paths.root)
     found = compare(*studies)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(target, html(found).encode())

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from analyses.inference.two_studies import PairComparison
 from analyses.words import CONFIDENCE, count, estimate, records, sizes
 from kdstats.figures.style import PAGE, marks, plain, style
 from kdstats.pages.hover import Point
-from reports.comparison import PairComparison
 from reports.drawing import Drawing, draw
-from reports.tables import significant
+from reports.table_view import significant
 
 
 @dataclass(frozen=True, slots=True)

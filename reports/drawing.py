@@ -17,7 +17,7 @@ from kdstats.pages.environment import draw_svg, embed_svg
 from kdstats.pages.hover import Point, tag_points
 from kdstats.pages.parts import FigurePart, files
 from kdstats.records.atomic import write_bytes_atomic
-from reports.tables import plain_csv, significant
+from reports.table_view import plain_csv, significant
 
 MOST_EMBEDDED_ROWS = 5000  # of data inside the page; longer ones lie beside it
 
@@ -80,7 +80,8 @@ def draw(
     """
     with style():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        # Not "none": that leaves an engine which has every format drawn twice.
+        figure.set_layout_engine(None)
     labels = tag_points(figure, points)
     return Drawing(name, figure, caption, alt, data, draw_svg(figure), draw_pdf(figure), labels)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from analyses.card import read_card, read_json
+from analyses.study.card import read_card, read_json
 from analyses.words import count, listed
 from kdstats.console import run_program
 from kdstats.errors import KdstatsError, MissingError, UsageError
@@ -27,11 +28,11 @@ from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import StudyPaths
 from reports import captions
-from reports.build import check_target
 from reports.page import TEMPLATES
-from reports.written import SCHEMA
+from reports.place import REPORT_SCHEMA, check_page, check_single
 
 CARD = "study.json"
+_PAGE = re.compile(r"[^/\\\x00-\x1f]{1,200}\.html?", re.IGNORECASE)
 # A study's own folders: no study lies below them, and there may be many thousand.
 INNER = frozenset({"runs", "t_stddev", "report", "teachers"})
 
@@ -91,11 +92,11 @@ def entries(root: Path) -> list[Entry]:
 
 def read_entry(root: Path, folder: Path) -> Entry:
     """The entry of one study; what cannot be read is said in its note."""
-    where = folder.relative_to(root).as_posix()
-    name = folder.name or folder.resolve().name
+    where = _utf8(folder.relative_to(root).as_posix())
+    name = _utf8(folder.name or folder.resolve().name)
     try:
         card = read_card(folder / CARD)
-    except (KdstatsError, OSError) as error:
+    except (KdstatsError, OSError, ValueError) as error:
         return Entry(where, name, note=_one_line(error))
     paths = StudyPaths(folder)
     absent = card.planned - card.done
@@ -108,14 +109,18 @@ def read_entry(root: Path, folder: Path) -> Entry:
         "date": str(card.provenance.get("started") or ""),
         "version": str(card.provenance.get("version") or ""),
     }
-    command = f"python -m reports.build {shlex.quote(str(folder))}"
+    command = _utf8(f"python -m reports.build {shlex.quote(str(folder))}")
     report = paths.report / "report.json"
     if not report.is_file():
         return Entry(where, **entry, note="; ".join([*notes, "no page yet; this makes it:"]), command=command)
     try:
         said = read_json(report, "report")
-        if said.get("schema") != SCHEMA:
-            raise MissingError(f"{report} has schema {said.get('schema')!r}, expected {SCHEMA!r}")
+        if said.get("schema") != REPORT_SCHEMA:
+            raise MissingError(f"{report} has schema {said.get('schema')!r}, expected {REPORT_SCHEMA!r}")
+        if not _PAGE.fullmatch(str(said["page"])):
+            raise MissingError(
+                f"{report} names {str(said['page'])[:80]!r} as its page, which is no file beside it"
+            )
         page = paths.report / str(said["page"])
         if not page.is_file():
             raise MissingError(f"{page} is missing")
@@ -123,7 +128,7 @@ def read_entry(root: Path, folder: Path) -> Entry:
         if not said["complete"]:
             entry["state"] = "incomplete"
             notes = notes or [str(said["incomplete"])]
-    except (KdstatsError, OSError, KeyError, TypeError) as error:
+    except (KdstatsError, OSError, ValueError, KeyError, TypeError) as error:
         return Entry(
             where, **entry, note="; ".join([*notes, f"its page: {_one_line(error)}"]), command=command
         )
@@ -137,7 +142,7 @@ def read_entry(root: Path, folder: Path) -> Entry:
         answer=answer,
         note="; ".join(notes),
         command=command if old else "",
-        link=quote(page.relative_to(root).as_posix()),
+        link=quote(os.fsencode(page.relative_to(root))),
     )
 
 
@@ -148,7 +153,12 @@ def _older(report: Path, sources: list[Path]) -> bool:
 
 def _one_line(error: BaseException) -> str:
     text = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(text.split())
+    return _utf8(" ".join(text.split()))
+
+
+def _utf8(text: str) -> str:
+    """Names of folders need not be UTF-8, a page is."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def summary(found: list[Entry]) -> str:
@@ -179,17 +189,18 @@ def write(root: Path, out: Path | None = None) -> tuple[list[Entry], Path]:
         UsageError: ``out`` is no place for a page, or a study's own page.
     """
     target = out or root / "index.html"
-    check_target(target)
+    check_page(target)
+    check_single(target, "")
     found = entries(root)
     if not target.parent.is_dir():
         raise MissingError(f"no folder {str(target.parent)!r}; create it first")
     base = os.path.relpath(root, target.parent)
     fields: dict[str, Any] = {
-        "title": root.resolve().name,
+        "title": _utf8(root.resolve().name),
         "summary": summary(found),
         "entries": found,
-        "base": "" if base == "." else f"{quote(Path(base).as_posix())}/",
-        "command": f"python -m reports.index {shlex.quote(str(root))}",
+        "base": "" if base == "." else f"{quote(os.fsencode(base))}/",
+        "command": _utf8(f"python -m reports.index {shlex.quote(str(root))}"),
         "built": provenance(),
     }
     page = make_environment([TEMPLATES]).get_template("index.html.j2").render(**fields)

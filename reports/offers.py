@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import analyses
-from analyses.settings import TrainedRun, trained_runs
-from analyses.study import Study, run_folders
+from analyses.study import Study, used_folders
+from analyses.study.settings import TrainedRun, trained_runs
 from analyses.words import count
 from kdstats.errors import KdstatsError
 from kdstats.records.paths import RunPaths, epoch_parts
@@ -81,8 +81,7 @@ class Traits:
 
 def traits(study: Study) -> Traits:
     """Looks at the folders of the used runs, and at their settings where these are not too many."""
-    used = set(zip(study.used["pair"], study.used["scheme"], study.used["seed"], strict=True))
-    folders = [folder for *key, folder in run_folders(study.paths) if tuple(key) in used]
+    folders = [folder for *_, folder in used_folders(study)]
     settings = None
     if len(study.used) <= MOST_READ:
         try:

@@ -18,10 +18,10 @@ from kdstats.pages.hover import Point
 from kdstats.pages.parts import File, files
 from kdstats.provenance import provenance
 from reports import captions, tables
-from reports.drawing import Drawing, draw, scatter_points
+from reports.drawing import MOST_EMBEDDED_ROWS, Drawing, draw, scatter_points
 from reports.offers import Offer, command, offers, summary
 from reports.sections import Section, ask
-from reports.tables import TableView, plain_csv
+from reports.table_view import TableView, plain_csv
 
 TEMPLATES = Path(__file__).parent / "templates"
 EVIDENCE = ("ranking", "prediction", "dependence", "covariance", "training")
@@ -208,6 +208,7 @@ class Page:
         raw = [
             (name, plain_csv(frame.drop(columns="settings", errors="ignore")))
             for name, frame in (("study.csv", self.study.study), ("runs.csv", self.study.runs))
+            if len(frame) <= MOST_EMBEDDED_ROWS
         ]
         return files(raw + [(f"{name}.csv", view.write("csv")) for name, view in self.tables.items()])
 

@@ -16,15 +16,14 @@ from typing import Any
 import pandas as pd
 
 import analyses
-from analyses.levels import CANNOT
 from analyses.study import Study
-from analyses.words import records
+from analyses.words import CANNOT, records
 from kdstats.errors import KdstatsError
 from kdstats.pages.hover import Point
 from kdstats.pages.parts import File, files
-from reports import generic
+from reports import any_table
 from reports.drawing import MOST_EMBEDDED_ROWS, Drawing, draw
-from reports.tables import TableView, plain_csv, significant
+from reports.table_view import TableView, plain_csv, significant
 
 MOST_ROWS = 60  # of a printed table; longer ones are data
 # What a frame holds, by the name of its field, where its columns do not say it.
@@ -125,7 +124,9 @@ def of_result(
             else:
                 what = WHAT.get(field, "")
                 noun = getattr(part, "noun", "")
-                tables.append(generic.view(stem, frame, f"{what}, {noun}" if noun and what else what, heads))
+                tables.append(
+                    any_table.view(stem, frame, f"{what}, {noun}" if noun and what else what, heads)
+                )
     said = tuple(dict.fromkeys(map(str, result.findings)))
     if not tables and not drawings:
         reasons = [text for text in said if CANNOT in text] or list(said)

@@ -1,10 +1,9 @@
-"""Tables of a page: a raw frame, and how each column is printed. CSV keeps the raw frame."""
+"""The tables of every page: ranking, correlation, covariance, dependence, and what was left out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,86 +14,10 @@ from analyses.left_out import LeftOut
 from analyses.prediction import Prediction
 from analyses.ranking import Ranking
 from analyses.study import Study
-from analyses.words import interval, number, p_value, probability
-from kdstats import tables
+from analyses.words import LEVEL, interval, number, p_value, probability
 from kdstats.association.coefficients import SYMBOLS
-from kdstats.pages.parts import RowPart, TablePart, files
 from reports import captions
-
-Row = dict[str, Any]
-FORMATS = {"csv": ".csv", "md": ".md", "latex": ".tex"}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One printed column: ``word`` columns stand to the left."""
-
-    header: str
-    cell: Callable[[Row], str]
-    word: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TableView:
-    """A table of the page.
-
-    Attributes:
-        name: File stem, and id on the page.
-        caption: From the fields of the result.
-        frame: Raw, unrounded.
-        columns: What is printed; the first one names the row.
-        style: Class of a row on the page: ``best``, ``reference`` or empty.
-    """
-
-    name: str
-    caption: str
-    frame: pd.DataFrame
-    columns: tuple[Column, ...]
-    style: Callable[[Row], str] = lambda row: ""
-
-    def rows(self) -> list[Row]:
-        """The raw rows."""
-        return [{str(k): v for k, v in row.items()} for row in self.frame.to_dict("records")]
-
-    def printed(self) -> list[list[str]]:
-        """The cells as printed."""
-        return [[column.cell(row) for column in self.columns] for row in self.rows()]
-
-    def write(self, fmt: str) -> str:
-        """As ``csv`` (raw, full precision), ``md`` or ``latex`` (as printed, caption in a comment)."""
-        if fmt == "csv":
-            return plain_csv(self.frame)
-        # Positions as keys: two columns may bear the same header.
-        keys = [str(at) for at in range(len(self.columns))]
-        heads = dict(zip(keys, (column.header for column in self.columns), strict=True))
-        text = tables.write(
-            fmt, [dict(zip(keys, cells, strict=True)) for cells in self.printed()], keys, heads
-        )
-        # A caption is one line, so that in LaTeX nothing of it can leave the comment.
-        line = " ".join(self.caption.split())
-        return f"% {line}\n{text}" if fmt == "latex" else f"{tables.escape_markdown(line)}\n\n{text}"
-
-    def part(self) -> TablePart:
-        """As the page takes it, its files inside."""
-        words = [column.word for column in self.columns]
-        rows = [
-            RowPart(tuple(zip(cells, words, strict=True)), self.style(raw))
-            for cells, raw in zip(self.printed(), self.rows(), strict=True)
-        ]
-        heads = tuple((column.header, column.word) for column in self.columns)
-        contents = [(f"{self.name}{suffix}", self.write(fmt)) for fmt, suffix in FORMATS.items()]
-        return TablePart(self.name, self.caption, heads, tuple(rows), files(contents))
-
-
-def plain_csv(frame: pd.DataFrame) -> str:
-    """A frame as CSV, unrounded; what is missing leaves its cell empty."""
-    rows = [{str(k): None if missing(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
-    return tables.to_csv(rows, [str(name) for name in frame.columns])
-
-
-def missing(value: Any) -> bool:
-    """Whether a cell holds nothing."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+from reports.table_view import Column, Row, TableView, missing, significant
 
 
 def _or_blank(value: Any, text: Callable[[Any], str]) -> str:
@@ -119,14 +42,6 @@ def _pair_column(frame: pd.DataFrame) -> tuple[Column, ...]:
     return (Column("pair", lambda r: r["pair"], True),) if frame["pair"].nunique() > 1 else ()
 
 
-def significant(value: float, digits: int = 4) -> str:
-    """``value`` with a number of significant digits, as a plain decimal where it is not tiny."""
-    if value == 0 or not math.isfinite(value):
-        return number(value, 0) if value == 0 else "–"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return number(value, max(0, places)) if places <= 8 else f"{value:.{digits - 1}e}".replace("-", "−")
-
-
 def exponent(frame: pd.DataFrame, column: str) -> int:
     """The power of ten that leaves the largest magnitude of a column between 1 and 10."""
     top = float(frame[column].abs().max())
@@ -148,7 +63,7 @@ def ranking(result: Ranking, study: Study) -> TableView:
             *_pair_column(result.table),
             Column("", lambda r: note(r).strip().replace("second tie", "second, tie"), True),
             Column("test loss (nats)", lambda r: _spread(r, "test_loss", 4)),
-            Column("95 % interval", lambda r: _range(r, "test_loss_low", "test_loss_high", 4)),
+            Column(f"{LEVEL} interval", lambda r: _range(r, "test_loss_low", "test_loss_high", 4)),
             Column(
                 "against identity",
                 lambda r: " ".join(
@@ -186,7 +101,7 @@ def correlation(result: Prediction) -> TableView | None:
             Column("coefficient", lambda r: names[r["method"]], True),
             *_pair_column(frame),
             Column("estimate", lambda r: number(r["estimate"], 2)),
-            Column("95 % interval", lambda r: interval(r["low"], r["high"], 2)),
+            Column(f"{LEVEL} interval", lambda r: interval(r["low"], r["high"], 2)),
             Column("p", lambda r: p_value(r["p_value"]).removeprefix("p = ").removeprefix("p ")),
             Column(
                 "permutation p", lambda r: p_value(r["p_permutation"]).removeprefix("p = ").removeprefix("p ")
@@ -251,7 +166,7 @@ def dependence(result: Dependence) -> TableView | None:
             *((Column("teacher", lambda r: r["teacher"], True),) if many else ()),
             Column("T. stddev", lambda r: significant(r["t_stddev"])),
             Column(
-                "95 % interval",
+                f"{LEVEL} interval",
                 lambda r: f"[{significant(r['t_stddev_low'])}, {significant(r['t_stddev_high'])}]",
             ),
             Column("variance, % change", points("change")),

@@ -7,12 +7,13 @@ from typing import Any
 
 from analyses.words import records
 from kdstats import tables
+from kdstats.console import visible
 from kdstats.tables import escape_latex, escape_markdown
 from reports import captions
 from reports.page import Page
-from reports.tables import TableView, missing
+from reports.place import REPORT_SCHEMA
+from reports.table_view import TableView, missing
 
-SCHEMA = "kdstats/report/1"
 # What our own words hold beside Latin letters and is no macro yet in :func:`kdstats.tables.escape_latex`.
 _SIGNS = {
     "→": r"\rightarrow",
@@ -34,7 +35,7 @@ def document(page: Page) -> dict[str, Any]:
     """
     study, card = page.study, page.study.card
     return {
-        "schema": SCHEMA,
+        "schema": REPORT_SCHEMA,
         "name": card.name,
         "title": captions.title(study),
         "size": captions.size(study.card),
@@ -134,7 +135,8 @@ def commands(page: Page) -> str:
     asked = ",".join(section.name for section in page.sections)
     again = f"python -m reports.build {shlex.quote(str(page.study.paths.root))}"
     again += f" --ask {asked}" if asked else ""
-    return "\n".join(" ".join(str(line).split()) for line in (made, again) if line)
+    known = f"# as the study's card says\n{visible(' '.join(str(made).split()))}\n" if made else ""
+    return f"{known}{again}"
 
 
 def latex(page: Page) -> str:

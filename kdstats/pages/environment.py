@@ -14,6 +14,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, S
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from kdstats.console import visible
 from kdstats.errors import UsageError
 from kdstats.figures.style import style
 from kdstats.pages.hover import with_labels
@@ -47,6 +48,7 @@ def make_environment(folders: Iterable[str | Path] = ()) -> Environment:
     )
     environment.globals["data_uri"] = data_uri
     environment.filters["unbroken"] = unbroken
+    environment.filters["visible"] = visible
     return environment
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from analyses.measured import Document
 from analyses.study import Study
+from analyses.study.measured import Document
 
 
 def planted(

@@ -16,15 +16,15 @@ from scipy import stats
 from synthetic_study import NINE, make_study
 
 from analyses import seeds_needed, student_invariance, which_scheme
-from analyses.held_out import Cells, cells_of
-from analyses.seeds_needed import TO_REFERENCE, TO_SECOND
-from analyses.shared_draws import SharedDraws, correlation
-from analyses.student_concordance import (
+from analyses.inference.held_out import Cells, cells_of
+from analyses.inference.shared_draws import SharedDraws, correlation
+from analyses.inference.student_concordance import (
     Concordance,
     concordance_of,
     interval_of_concordance,
     p_of_concordance,
 )
+from analyses.seeds_needed import TO_REFERENCE, TO_SECOND
 from analyses.study import Study, load_study
 from analyses.which_scheme import BY_DEFAULT, BY_T, BY_TRAINING
 from kdstats.association.power_gap import power_of

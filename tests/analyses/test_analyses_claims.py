@@ -13,7 +13,7 @@ from scipy import stats
 from synthetic_study import NINE, make_study
 
 from analyses import covariance, prediction, ranking
-from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR, read_association
+from analyses.inference.association import HOLDS, ONE_SCHEME, UNCLEAR, read_association
 from analyses.study import Study, load_study
 from kdstats.association.correlate import correlate
 
@@ -132,7 +132,7 @@ def test_false_claims_of_whole_studies(tmp_path: Path) -> None:
 @pytest.mark.simulation
 def test_identity_is_not_beaten_by_chance_in_the_ranking() -> None:
     """Nine equal schemes: the test says "differ" in about 5 % of studies, however much the seeds differ."""
-    from analyses.seeds import of_runs
+    from analyses.inference.seeds import of_runs
 
     rng = np.random.default_rng(13)
     wrong = 0

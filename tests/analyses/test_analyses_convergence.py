@@ -11,9 +11,9 @@ from scipy import stats
 from settings_study import write_study
 
 from analyses import convergence
-from analyses.convergence_figure import draw_convergence
-from analyses.convergence_numbers import ALL, cost_of, order_of, ratios, told_apart
-from analyses.convergence_words import on_order, on_rank, on_ratio
+from analyses.convergence.numbers import ALL, cost_of, order_of, ratios, told_apart
+from analyses.convergence.words import on_order, on_rank, on_ratio
+from analyses.figures.convergence import draw_convergence
 from analyses.study import Study, load_study
 from kdstats.errors import UsageError
 from kdstats.provenance import sha256_file

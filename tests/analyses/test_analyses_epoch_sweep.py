@@ -13,9 +13,9 @@ from scipy import stats
 from settings_study import write_study
 
 from analyses import epoch_sweep
-from analyses.levels import Stratum
-from analyses.settings import TrainedRun, trained_runs
+from analyses.inference.levels import Stratum
 from analyses.study import Study, load_study
+from analyses.study.settings import TrainedRun, trained_runs
 
 EPOCHS = (10, 20, 40, 80, 160)
 CE = {"objective": "ce", "gamma": 1.0, "alpha": 0.0, "originals": "replaced"}

@@ -15,7 +15,7 @@ from settings_study import record_views, write_study
 
 from analyses import current_teacher, data_maps
 from analyses.current_teacher import covariance_of, t_stddev_of
-from analyses.image_dynamics import Dynamics
+from analyses.inference.image_dynamics import Dynamics
 from analyses.study import Study, load_study
 from kdstats.errors import CheckError, MissingError
 from kdstats.estimators.tstddev import mean_sd
@@ -151,7 +151,7 @@ def test_false_differences_are_rare_over_all_measures_and_unequal_spreads() -> N
 def test_intervals_hold_together_over_four_measures() -> None:
     values = np.random.default_rng(3).standard_normal((4, 5, 9))
     found = data_maps._differences(per_run(values)).set_index(["measure", "scheme"])
-    from analyses.seeds import of_runs
+    from analyses.inference.seeds import of_runs
 
     single = of_runs(per_run(values), "p", "confidence")
     expected = single.difference(3, 0, 32)

@@ -25,9 +25,9 @@ from analyses import (
     temporary_teachers,
     view_targets,
 )
-from analyses.levels import LevelComparison
-from analyses.settings import DEFAULTS, flat, trained_runs
+from analyses.inference.levels import LevelComparison
 from analyses.study import Study, load_study
+from analyses.study.settings import DEFAULTS, flat, trained_runs
 from kdstats.errors import CheckError, MissingError
 from kdstats.schemes.naming.parameters import parameters_of
 from kdstats.schemes.naming.resolve import class_at

@@ -15,11 +15,11 @@ from scipy import special
 from settings_study import write_study
 
 from analyses import calibration, feature_projection, robustness, smoothness
-from analyses import calibration_error as calibration_error_
-from analyses.calibration_error import calibration_error, equal_mass
-from analyses.networks import Answers
+from analyses.inference import calibration_error as calibration_error_
+from analyses.inference.calibration_error import calibration_error, equal_mass
 from analyses.robustness import attacked, pgd, step
 from analyses.study import Study, load_study
+from analyses.study.networks import Answers
 from kdstats import models
 from kdstats.data import load
 from kdstats.errors import CheckError, UsageError
@@ -122,7 +122,7 @@ def test_calibration_error_by_hand() -> None:
 
 
 def test_the_jackknife_deletes_each_image_in_turn() -> None:
-    from analyses.calibration_error import _debiased
+    from analyses.inference.calibration_error import _debiased
 
     rng = np.random.default_rng(5)
     d, of = rng.normal(0.1, 0.4, 40), np.arange(40) % 3
@@ -274,8 +274,8 @@ def test_missing_weights_data_and_settings_are_said(tmp_path: Path) -> None:
 
 
 def test_another_test_set_is_refused(planted: Study) -> None:
-    from analyses.networks import images_tested
-    from analyses.settings import trained_runs
+    from analyses.study.networks import images_tested
+    from analyses.study.settings import trained_runs
 
     run = trained_runs(planted)[0]
     card = SimpleNamespace(dataset={"test": 10_000})

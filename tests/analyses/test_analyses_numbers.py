@@ -16,7 +16,7 @@ from synthetic_study import NINE, make_study
 
 import analyses
 from analyses import dependence, fairness, left_out, prediction, ranking, training, words
-from analyses.seeds import of_runs
+from analyses.inference.seeds import of_runs
 from analyses.study import Study, load_study
 from kdstats.association.regret import regret
 from kdstats.errors import MissingError, UsageError

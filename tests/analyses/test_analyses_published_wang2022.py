@@ -14,10 +14,11 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy import stats
 
-from analyses.published_accuracy import BOTH, CONTRASTS
-from analyses.published_claims import NOT_SHOWN, PARTLY, SHOWN, claims, findings
-from analyses.published_page import document, figure, markdown, write_page
-from analyses.published_wang2022 import main, run
+from analyses.published_wang2022 import run
+from analyses.published_wang2022.__main__ import main
+from analyses.published_wang2022.accuracy import BOTH, CONTRASTS
+from analyses.published_wang2022.claims import NOT_SHOWN, PARTLY, SHOWN, claims, findings
+from analyses.published_wang2022.page import document, figure, markdown, write_page
 from kdstats.published import load_published
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,7 +200,7 @@ def test_the_committed_evidence_is_what_the_analysis_gives(result):
 
 
 def test_a_bad_out_is_one_sentence_before_anything_is_computed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("analyses.published_wang2022.run", lambda seed: pytest.fail("computed"))
+    monkeypatch.setattr("analyses.published_wang2022.__main__.run", lambda seed: pytest.fail("computed"))
     (tmp_path / "file").write_text("here", encoding="utf-8")
     assert main(["--out", str(tmp_path / "file")]) == 2
     out, err = capsys.readouterr()

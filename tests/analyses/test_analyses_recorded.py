@@ -13,9 +13,9 @@ import pytest
 from settings_study import record_views, write_study
 
 from analyses import best_and_last, mixing_depth, overhead, pick_ratio, step_dependence, teacher_distance
-from analyses.over_seeds import against, t_interval
-from analyses.step_records import Steps, recorded_runs
+from analyses.inference.over_seeds import against, t_interval
 from analyses.study import Study, load_study
+from analyses.study.steps import Steps, recorded_runs
 from kdstats.errors import CheckError, MissingError
 from kdstats.records.distances import FILE, read_distances
 from kdstats.records.paths import RunPaths

@@ -12,12 +12,13 @@ import pytest
 from planted import planted
 from synthetic_study import NINE
 
-from analyses import readings, rival_predictors, softness
-from analyses.association import HOLDS, ONE_SCHEME, UNCLEAR
-from analyses.difference_of_r import difference_of_r
-from analyses.readings import sign_of
+from analyses import rival_predictors, softness
+from analyses.inference import readings
+from analyses.inference.association import HOLDS, ONE_SCHEME, UNCLEAR
+from analyses.inference.difference_of_r import difference_of_r
+from analyses.inference.readings import sign_of
 from analyses.study import Study
-from analyses.teacher_numbers import collect
+from analyses.study.teacher_numbers import collect
 from kdstats.association.partial import partial_correlation
 from kdstats.errors import CheckError, UsageError
 

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analyses import ranking, spread, which_scheme
+from analyses import ranking, which_scheme
 from analyses.draw_granularity import _per_scheme
-from analyses.held_out import Cells
-from analyses.seeds import Seeds, of_runs
-from reports.comparison import differences
+from analyses.inference import spread
+from analyses.inference.held_out import Cells
+from analyses.inference.seeds import Seeds, of_runs
+from analyses.inference.two_studies import differences
 
 NAMES = tuple("abcdefghi")
 # Standard deviations over seeds like those of a quick study on digits: one scheme scatters four times as much.

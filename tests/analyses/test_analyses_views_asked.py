@@ -16,7 +16,7 @@ from analyses import label_disagreement, picked_views
 from analyses.label_disagreement import disagreement, slope_over_batches
 from analyses.picked_views import by_chance, whole_pool
 from analyses.study import Study, load_study
-from analyses.views_asked import sources
+from analyses.study.views import sources
 from kdstats import models
 from kdstats.errors import CheckError, UsageError
 from kdstats.provenance import sha256_file

@@ -17,6 +17,7 @@ FOUNDATION = {
     "_version",
     "errors",
     "json_text",
+    "small_file",
     "tables",
     "console",
     "allocator",
@@ -57,18 +58,33 @@ NEVER = {
     "records": DRAWING,
     **dict.fromkeys(FOUNDATION, DRAWING | TORCH),
 }
-# Rooms that must be importable without these; inside a function they are welcome.
-NOT_ON_IMPORT = {"records": TORCH}
+# Rooms that must be importable without these; inside a function they are welcome: questions to the networks load torch
+# when they are asked, and a page never does.
+NOT_ON_IMPORT = {"records": TORCH, "analyses": TORCH, "reports": TORCH}
+# Rooms within analyses → those they may import; what lies at its root are questions, which may import all of them.
+INNER = {
+    "words": set(),
+    "study": {"words"},
+    "figures": {"words", "study"},
+    "inference": {"words", "study", "figures"},
+}
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One import: the room that imports, what it imports, where, and whether only a function or a type needs it."""
+    """One import: the room that imports, what it imports, where, and whether only a function or a type needs it.
+
+    ``module`` is the importing one; ``inner`` the room within ``analyses`` that it is in; ``taken`` what is taken of the
+    target by name.
+    """
 
     room: str
+    module: str
+    inner: str
     target: str
     where: str
     deferred: bool
+    taken: tuple[str, ...] = ()
 
 
 def room_of(parts: tuple[str, ...]) -> str:
@@ -91,6 +107,8 @@ def edges(root: Path = ROOT) -> Iterator[Edge]:
     for top in TOPS:
         for file in sorted((root / top).rglob("*.py")):
             parts = file.relative_to(root).parts
+            name = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            inner = parts[1].removesuffix(".py") if top == "analyses" and len(parts) > 1 else ""
             tree = ast.parse(file.read_text(encoding="utf-8"))
             deferred = {
                 inner
@@ -100,9 +118,10 @@ def edges(root: Path = ROOT) -> Iterator[Edge]:
                 for inner in ast.walk(outer)
             }
             for node in ast.walk(tree):
+                taken = tuple(alias.name for alias in node.names) if isinstance(node, ast.ImportFrom) else ()
                 for module in modules_of(node, parts[:-1]):
                     where = f"{'/'.join(parts)}:{node.lineno} imports {module}"
-                    yield Edge(room_of(parts), module, where, node in deferred)
+                    yield Edge(room_of(parts), name, inner, module, where, node in deferred, taken)
 
 
 def violations(found: list[Edge]) -> list[str]:
@@ -117,6 +136,10 @@ def violations(found: list[Edge]) -> list[str]:
                 "reports": {"reports", "analyses", "kdstats"},
             }
             bad = not outside and target[0] not in allowed[edge.room]
+            bad |= outside and not edge.deferred and target[0] in NOT_ON_IMPORT.get(edge.room, set())
+            inner = INNER.get(edge.inner)
+            if inner is not None and target[0] == "analyses" and len(target) > 1:
+                bad |= target[1] not in {*inner, edge.inner}
         elif outside:
             bad = target[0] in NEVER.get(edge.room, set())
             bad |= not edge.deferred and target[0] in NOT_ON_IMPORT.get(edge.room, set())
@@ -163,6 +186,25 @@ def cycles(found: list[Edge]) -> list[tuple[str, ...]]:
     return loops
 
 
+def module_cycles(found: list[Edge]) -> list[list[str]]:
+    """Modules that import each other when they are loaded, whatever rooms they are in."""
+    names = {edge.module for edge in found} | {edge.target for edge in found}
+    graph = {name: set[str]() for name in names}
+    for edge in found:
+        if edge.deferred:
+            continue
+        # `from package import name` may mean a module or something in the package.
+        for target in [f"{edge.target}.{name}" for name in edge.taken] or [edge.target]:
+            meant = target if target in names else target.rpartition(".")[0]
+            if meant in names and meant != edge.module:
+                graph[edge.module].add(meant)
+    rest = dict(graph)
+    while leaves := [name for name, targets in rest.items() if not targets & rest.keys()]:
+        for name in leaves:
+            del rest[name]
+    return [[name, *sorted(targets & rest.keys())] for name, targets in sorted(rest.items())]
+
+
 def test_imports_run_one_way():
     found = list(edges())
     assert len(found) > 300
@@ -171,6 +213,10 @@ def test_imports_run_one_way():
 
 def test_no_cycles_between_rooms():
     assert cycles(list(edges())) == []
+
+
+def test_no_cycles_between_modules():
+    assert module_cycles(list(edges())) == []
 
 
 def test_every_room_is_known():
@@ -214,6 +260,13 @@ PLANTED = [
     ("analyses/x.py", "from runners.student import train"),
     ("analyses/x.py", "from reports import build"),
     ("reports/x.py", "import runners"),
+    ("reports/x.py", "import torch"),
+    ("analyses/study/x.py", "import torch.nn"),
+    ("analyses/study/x.py", "from analyses.inference import spread"),
+    ("analyses/study/x.py", "from analyses import ranking"),
+    ("analyses/figures/x.py", "from analyses.inference.seeds import Seeds"),
+    ("analyses/inference/x.py", "def f():\n    from analyses.ranking import run"),
+    ("analyses/words.py", "from analyses.study import Study"),
 ]
 
 
@@ -236,6 +289,8 @@ FINE = [
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\nfrom kdstats import data",
     ),
     ("reports/x.py", "from analyses import pairs\nfrom kdstats.figures import style"),
+    ("analyses/x.py", "from analyses.inference import spread\ndef f():\n    import torch"),
+    ("analyses/inference/x.py", "from analyses.study import Study\nfrom analyses.figures.levels import draw"),
 ]
 
 
@@ -255,6 +310,19 @@ def test_a_planted_cycle_is_caught(tmp_path):
         (tmp_path / "kdstats" / room).mkdir(parents=True)
         (tmp_path / "kdstats" / room / "x.py").write_text(code)
     assert ("data", "models", "schemes", "data") in cycles(list(edges(tmp_path)))
+
+
+def test_a_planted_cycle_of_modules_is_caught(tmp_path):
+    folder = tmp_path / "analyses" / "study"
+    folder.mkdir(parents=True)
+    (folder / "one.py").write_text("from analyses.study.two import x")
+    (folder / "two.py").write_text("from analyses.study import three")
+    (folder / "three.py").write_text("def f():\n    pass\nfrom analyses.study.one import y")
+    assert [loop[0] for loop in module_cycles(list(edges(tmp_path)))] == [
+        f"analyses.study.{name}" for name in ("one", "three", "two")
+    ]
+    (folder / "three.py").write_text("def f():\n    from analyses.study.one import y")
+    assert module_cycles(list(edges(tmp_path))) == []
 
 
 _BLOCKED = """

@@ -13,11 +13,11 @@ import pytest
 from scipy import stats
 from synthetic_study import DEFINITION, make_study
 
+from analyses.inference.two_studies import compare, differences
 from analyses.study import Study, load_study
+from analyses.study.unlike import terms
 from kdstats.errors import UsageError
 from reports.compare import document, html, main, names_of, write
-from reports.comparison import compare, differences
-from reports.unlike import terms
 
 SIX = ("identity", "flip", "crop_flip", "cutout", "mixup", "cutmix")
 DATA = {"name": "digits", "sha256": "cd" * 32, "train": 1437, "test": 360, "classes": 10}

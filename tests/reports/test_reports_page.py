@@ -323,15 +323,3 @@ def test_the_program_ends_with_4_for_no_study(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "study.json, runs.parquet, study.parquet missing" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_no_room_is_imported_the_wrong_way() -> None:
-    root = Path(__file__).resolve().parents[2]
-    for path in [*root.glob("analyses/*.py"), *root.glob("reports/*.py")]:
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(from|import) runners", text, re.M), path
-        if path.parent.name == "analyses":
-            assert not re.search(r"^\s*(from|import) reports", text, re.M), path
-        # Questions to the networks themselves load torch when they are asked; a page never does.
-        indent = "" if path.parent.name == "analyses" else r"\s*"
-        assert not re.search(rf"^{indent}(from|import) torch", text, re.M), path

@@ -17,7 +17,7 @@ from synthetic_study import make_study
 import analyses
 from analyses.study import Study, load_study
 from kdstats.errors import UsageError
-from reports import generic
+from reports import any_table
 from reports.build import build
 from reports.offers import NEEDS, offers
 from reports.page import Page
@@ -64,7 +64,7 @@ def test_the_caption_and_the_labels_agree_with_what_is_plotted(picked: Study) ->
 
 
 def _csv(drawing: Any) -> str:
-    from reports.tables import plain_csv
+    from reports.table_view import plain_csv
 
     return plain_csv(drawing.data)
 
@@ -181,7 +181,7 @@ def test_columns_are_printed_by_what_they_mean() -> None:
             "n": [12345, 7],
         }
     )
-    view = generic.view("odd", frame, "")
+    view = any_table.view("odd", frame, "")
     heads = [column.header for column in view.columns]
     assert heads == ["scheme", "ratio [95\u00a0%]", "loss ± sd", "p", "sure", "n"]
     assert view.printed() == [

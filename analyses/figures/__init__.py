@@ -1,0 +1,1 @@
+"""Figures of the questions that need more than a few lines to be drawn; each writes its own caption."""

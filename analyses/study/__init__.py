@@ -1,0 +1,6 @@
+"""What a study on disk holds: its card, tables, run folders, settings, records and measurements, read and checked."""
+
+from analyses.study.folders import run_folders, used_folders
+from analyses.study.loaded import Study, load_study, networks_of
+
+__all__ = ["Study", "load_study", "networks_of", "run_folders", "used_folders"]
