@@ -34,7 +34,7 @@ from runners.collect import run_row, write_tables
 from runners.plan import make_specs
 from runners.run_spec import RunSpec
 from runners.student import run_spec
-from runners.study.folder import write_card
+from runners.study.folder import keep_settings, write_card
 from runners.study.measuring import probe
 from runners.study.teachers import trained_teachers
 from runners.study_file import StudyFile
@@ -181,6 +181,18 @@ def scaling(specs: list[RunSpec], scratch: Path) -> dict[str, Any]:
     return {"turns": found, "runs": len(grid), "epochs": SCALING_EPOCHS, "speedup": best[1] / best[2]}
 
 
+def _when(part: dict[str, Any]) -> str:
+    return f", measured earlier, at {part['git']}" if "git" in part else ""
+
+
+def _earlier(file: Path) -> dict[str, Any]:
+    """The result that stands there; empty where there is none."""
+    if not file.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
 def main() -> int:
     """Makes the study, measures, writes ``study.json`` and ``study.md``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -198,6 +210,7 @@ def main() -> int:
         )
         paths = StudyPaths(root)
         train_set, test_set = study.study.selection.train(), study.study.selection.test()
+        keep_settings(study, paths, train_set)
         teachers = trained_teachers(study, train_set, paths)
         specs = make_specs(study, train_set, teachers)
         run_spec(specs[0], specs[0].paths(root), "cpu")
@@ -222,6 +235,10 @@ def main() -> int:
             result["overhead"] = ray_overhead([dataclasses.replace(spec) for spec in specs[:40]], root)
         if args.scaling:
             result["scaling"] = scaling(specs, Path(scratch))
+    kept = _earlier(args.out / "study.json")
+    for part in ("overhead", "scaling"):
+        if part not in result and part in kept:  # with the version that it was measured at
+            result[part] = {"git": kept["provenance"]["git"]} | kept[part]
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "study.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [
@@ -229,18 +246,20 @@ def main() -> int:
         "|---|---|---|---|",
         *(f"| `{verb}` | {spent:.1f} | {wall:.1f} | {TARGET:.0f} |" for verb, (wall, spent) in found.items()),
     ]
-    if args.ray:
-        over = result["overhead"]
+    if over := result.get("overhead"):
         lines.append(
-            f"| Ray, per run (the first after {over['ray_first']:.1f} s) | | {over['ray']:.3f} | {OVERHEAD:.0f} |"
+            f"| Ray, per run (the first after {over['ray_first']:.1f} s){_when(over)} | | "
+            f"{over['ray']:.3f} | {OVERHEAD:.0f} |"
         )
-    if args.scaling:
-        two = result["scaling"]
+    if two := result.get("scaling"):
         lines.append(
-            f"| 2 local workers, times as fast as 1 ({two['runs']} runs) | | {two['speedup']:.2f} | {SPEEDUP} |"
+            f"| 2 local workers, times as fast as 1 ({two['runs']} runs){_when(two)} | | "
+            f"{two['speedup']:.2f} | {SPEEDUP} |"
         )
     lines.append(
-        f"\n1-minute load of the machine at the time: {result['load']:.1f} on {os.cpu_count()} cores."
+        f"\n1-minute load of the machine at the time: {result['load']:.1f} on {os.cpu_count()} cores; what is above 1 is "
+        "other work, with which the machine was shared. Seconds of the processor feel little of it, those on the wall "
+        "all of it."
     )
     (args.out / "study.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -153,7 +153,7 @@ class Claim:
         living, dead = [], set()
         clock = time.monotonic()
         for path, content in self._contents().items():
-            before, since = self._seen.get(path, (b"", clock))
+            before, since = self._seen.get(path, (None, clock))
             if before != content:
                 self._seen[path] = content, clock
                 since = clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kdstats.data import LabelledImages
@@ -26,13 +26,15 @@ def make_runs(
         UsageError: Two variants make the same run.
     """
     arms = study.arms
+    rows = {name: _rows(arm, train_set, teachers) for name, arm in arms.items()}
     runs: list[tuple[str, RunSpec]] = []
     owners: dict[str, str] = {}
     for seed in study.over_arms("seeds"):
         for name, arm in arms.items():
             if seed not in arm.grid.seeds:
                 continue
-            for spec in _specs(arm, train_set, teachers, seed):
+            for row in rows[name]:
+                spec = RunSpec(**row, seed=seed)
                 twin = owners.setdefault(spec.digest, name) if len(arms) > 1 else name
                 if twin != name:
                     raise UsageError(
@@ -74,10 +76,8 @@ def make_specs(study: StudyFile, train_set: LabelledImages, teachers: Mapping[st
     return [spec for _, spec in make_runs(study, train_set, teachers)]
 
 
-def _specs(
-    arm: StudyFile, train_set: LabelledImages, teachers: Mapping[str, Network], seed: int
-) -> Iterator[RunSpec]:
-    """One seed of a study without variants."""
+def _rows(arm: StudyFile, train_set: LabelledImages, teachers: Mapping[str, Network]) -> list[dict[str, Any]]:
+    """The fields of a study without variants, one entry for each pair and scheme; they hold for every seed."""
     images = arm.study
     shared: dict[str, Any] = {
         "dataset": images.dataset,
@@ -89,25 +89,24 @@ def _specs(
         "teaching": arm.teaching.resolve(),
         **arm.kd.fields(),
         **arm.train.fields(),
+        "dataset_sha256": train_set.digest,
+        "draws": arm.grid.draws,
+        "log_every": arm.log.every,
+        "log_dtype": arm.log.dtype,
     }
+    rows = []
     for teacher, _, student in (pair.partition("/") for pair in arm.grid.pairs):
         network = teachers.get(teacher)  # none where the teachers are averages of the student
-        for scheme in arm.grid.schemes:
-            yield RunSpec(
-                **shared,
-                dataset_sha256=train_set.digest,
-                teacher=teacher,
-                teacher_weights="" if network is None else network.source,
-                teacher_arch=student if network is None else network.arch,
-                teacher_sha256="" if network is None else network.sha256,
-                student=student,
-                scheme=scheme,
-                seed=seed,
-                recipe=recipe_of(arm, student),
-                draws=arm.grid.draws,
-                log_every=arm.log.every,
-                log_dtype=arm.log.dtype,
-            )
+        sides: dict[str, Any] = {
+            "teacher": teacher,
+            "teacher_weights": "" if network is None else network.source,
+            "teacher_arch": student if network is None else network.arch,
+            "teacher_sha256": "" if network is None else network.sha256,
+            "student": student,
+            "recipe": recipe_of(arm, student),
+        }
+        rows += [{**shared, **sides, "scheme": scheme} for scheme in arm.grid.schemes]
+    return rows
 
 
 def recipe_of(study: StudyFile, student: str) -> Recipe:

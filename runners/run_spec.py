@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,16 @@ class RunSpec:
 
         A field that came after the first runs is left out while it has its default, so that their digests stay.
         """
-        found = asdict(self)
-        for place in ("data", "teacher_weights"):
-            del found[place]
-        return {k: v for k, v in found.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
+        # Not dataclasses.asdict, which copies every value of every run of a study: recipe and teaching are flat.
+        found = {
+            name: value for name in _SHOWN if (value := getattr(self, name)) != _LATER.get(name, _ALWAYS)
+        }
+        for name, names in _NESTED.items():
+            if found.get(name) is not None:
+                found[name] = {field: getattr(found[name], field) for field in names}
+        if "objective_params" in found:
+            found["objective_params"] = copy.deepcopy(found["objective_params"])
+        return found
 
     @cached_property
     def digest(self) -> str:
@@ -146,6 +153,12 @@ class RunSpec:
 # Fields that the first runs did not have, with their defaults.
 _FIRST = ("draws", "temperature", "gamma", "alpha", "log_every", "log_dtype")
 _LATER = {f.name: f.default for f in fields(RunSpec) if f.default is not MISSING and f.name not in _FIRST}
+_ALWAYS = object()  # equals no value of a field
+_SHOWN = tuple(f.name for f in fields(RunSpec) if f.name not in ("data", "teacher_weights"))
+_NESTED = {
+    "recipe": tuple(f.name for f in fields(Recipe)),
+    "teaching": tuple(f.name for f in fields(Teaching)),
+}
 
 
 def _digest(resolved: dict[str, Any]) -> str:

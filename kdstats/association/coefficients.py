@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from kdstats.errors import CheckError, UsageError, unknown
 
@@ -101,6 +100,8 @@ def coefficient(method: str, x: ArrayLike, y: ArrayLike) -> Coefficient:
     >>> round(coefficient("kendall", [1, 2, 3, 4, 5], [1, 3, 2, 4, 5]).estimate, 12)
     0.8
     """
+    from scipy import stats  # a third of a second that programs without a coefficient need not wait for
+
     check_method(method)
     a, b = check_pair(x, y)
     if method == "pearson":
@@ -156,6 +157,8 @@ def centred(column: Floats) -> Floats:
 
 def midranks(column: Floats) -> Floats:
     """Ranks 1..n, ties given their mean rank, centred at zero; (n,)."""
+    from scipy import stats
+
     out: Floats = stats.rankdata(column) - (column.size + 1) / 2
     return out
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from kdstats.association.bounded import bounded_mean
 from kdstats.association.coefficients import Floats, pair_signs
@@ -235,6 +235,8 @@ def _concordance(x: Floats, y: Floats) -> tuple[float, int]:
         signs, order = pair_signs(x)[upper], pair_signs(y)[upper]
         pairs = int(np.count_nonzero(order))
         return (1 + float(signs @ order) / pairs) / 2, pairs
+
+    from scipy import stats
 
     # With C and D the concordant and discordant pairs, (C + ties_x/2)/(pairs with unlike y) = (1 + d)/2,
     # where d = (C - D)/(pairs with unlike y) is Somers' D; C - D is tau-b times its denominator, found in n

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from kdstats.association.coefficients import Floats, centred
 from kdstats.association.panels import Panel
@@ -29,6 +28,8 @@ class WithinPanels:
     @staticmethod
     def _prepared(parts: list[Floats], method: str) -> Floats:
         if method == "spearman":
+            from scipy import stats
+
             parts = [stats.rankdata(part) for part in parts]
         return centred(np.concatenate(parts))
 

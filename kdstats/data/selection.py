@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from kdstats.data.labelled import LabelledImages
-from kdstats.data.loading import load
 from kdstats.data.subsets import parse_classes
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdstats.data.labelled import LabelledImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Selection:
         return rest, held
 
     def _whole(self, split: str) -> LabelledImages:
+        from kdstats.data.loading import load  # loads torch; a choice can be written down without
+
         images = load(self.dataset, split, self.path, self.img_size)
         few = self.per_class if split == "train" else None
         if self.classes is None and few is None:

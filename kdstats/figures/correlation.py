@@ -175,7 +175,9 @@ def correlation_figure(
             centre = ((used + columns) / (2 * columns), floor + 0.55 / rows) if inside else None
             _legend(figure, looks, centre, 3 if alone else 5)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # positions are final, so the free corners below stay free
+        # Positions are final, so the free corners below stay free. None, because "none" leaves a placeholder for which
+        # every saving draws the figure twice.
+        figure.set_layout_engine(None)
         for ax, panel, fact in zip(axes, panels, facts, strict=True):
             bars_here = {axis: None if e is None else e[panel.rows] for axis, e in errors.items()}
             print_statistics(ax, panel, statistics_text(fact), bars_here, small=not alone)

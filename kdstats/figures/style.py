@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from kdstats._version import __version__
 from kdstats.errors import MissingError, UsageError
 from kdstats.labels import label_of
+from kdstats.records.atomic import write_bytes_atomic
 
 COLUMN = 3.25  # inches, one column of a two-column page
 PAGE = 6.75  # inches, both columns
@@ -48,6 +50,9 @@ RC: Any = {  # matplotlib types the keys of settings one by one
     "lines.markersize": 4.0,
     "legend.frameon": False,
     "figure.dpi": DPI,
+    # Each figure names its layout; another one from a user's settings would move what was placed.
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "savefig.dpi": DPI,
     "text.usetex": False,
 }
@@ -176,7 +181,9 @@ def check_path(path: str | Path) -> Path:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Writes ``figure`` in the format of the suffix, without a time stamp.
+    """Writes ``figure`` in the format of the suffix, without a time stamp, whole or not at all.
+
+    A symbolic link of that name is replaced; what it points to stays as it is.
 
     Args:
         figure: What to write.
@@ -188,6 +195,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     Raises:
         UsageError: Another suffix.
         MissingError: The folder does not exist.
+        KdstatsError: The file cannot be written.
     """
     target = check_path(path)
     suffix = target.suffix.lower()
@@ -197,6 +205,8 @@ def save(figure: Figure, path: str | Path) -> Path:
         ".pdf": {"Creator": software, "CreationDate": None},
         ".svg": {"Creator": [software], "Date": None},
     }
+    drawn = io.BytesIO()
     with style():
-        figure.savefig(target, format=suffix[1:], metadata=metadata[suffix])
+        figure.savefig(drawn, format=suffix[1:], metadata=metadata[suffix])
+    write_bytes_atomic(target, drawn.getvalue())
     return target

@@ -1,9 +1,33 @@
-"""Networks under their field names, built by :func:`build`, and safe weight loading."""
+"""Networks under their field names, built by :func:`build`, and safe weight loading.
+
+Names are loaded when they are asked for, so that checking the name of a network does not wait for torch.
+"""
 
 from __future__ import annotations
 
-from kdstats.models.infer import Guess, infer
-from kdstats.models.registry import build, canonical, names
-from kdstats.models.weights import load_weights, read_state_dict, save_weights
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdstats.models.guess import Guess, infer
+    from kdstats.models.registry import build, canonical, names
+    from kdstats.models.weights import load_weights, read_state_dict, save_weights
+
+_HOMES = {
+    "kdstats.models.guess": ("Guess", "infer"),
+    "kdstats.models.registry": ("build", "canonical", "names"),
+    "kdstats.models.weights": ("load_weights", "read_state_dict", "save_weights"),
+}
+_HOME = {name: module for module, names_ in _HOMES.items() for name in names_}
 
 __all__ = ["Guess", "build", "canonical", "infer", "load_weights", "names", "read_state_dict", "save_weights"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kdstats.errors import UsageError, unknown
-from kdstats.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from kdstats.models.classifier import Classifier
 
 
 @dataclass(frozen=True)

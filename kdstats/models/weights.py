@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kdstats.errors import KdstatsError, MissingError
 from kdstats.models.fit import misfit, plain, shapes_of, some
-from kdstats.models.infer import infer
+from kdstats.models.guess import infer
 
 _WRAPPERS = ("model", "state_dict", "net", "model_state_dict")
 

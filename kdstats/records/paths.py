@@ -9,9 +9,11 @@ shell or a URL.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kdstats.errors import UsageError
@@ -43,6 +45,12 @@ def encode_name(name: str, kind: str = "name") -> str:
     Raises:
         UsageError: ``name`` is empty, holds a separator, ``..`` or a control character, or is too long.
     """
+    return _encoded(name, kind)
+
+
+# A study asks for few names many thousand times; a refusal is not kept.
+@lru_cache(maxsize=4096)
+def _encoded(name: str, kind: str) -> str:
     wrong = _refuse(name)
     if wrong:
         raise UsageError(
@@ -65,6 +73,11 @@ def encode_name(name: str, kind: str = "name") -> str:
 
 def decode_name(folder: str, kind: str = "name") -> str:
     """The name that :func:`encode_name` turned into ``folder``; raises ``UsageError`` for any other text."""
+    return _decoded(folder, kind)
+
+
+@lru_cache(maxsize=4096)
+def _decoded(folder: str, kind: str) -> str:
     try:
         raw = re.sub(rb"~([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), folder.encode())
         name = raw.decode()
@@ -114,7 +127,7 @@ class RunParts:
     def root(self) -> Path:
         """The run's directory."""
         scheme = encode_name(self.scheme, "scheme")
-        return self.study / "runs" / self.pair / scheme / f"seed={self.seed}" / self.digest
+        return self.study.joinpath("runs", self.pair, scheme, f"seed={self.seed}", self.digest)
 
 
 def local(path: str | Path) -> Path:
@@ -123,7 +136,7 @@ def local(path: str | Path) -> Path:
         raise UsageError(f"{path!r} is a URL; records are written to and read from local paths.")
     if "\0" in str(path):
         raise UsageError(f"path {str(path)!r} holds NUL.")
-    return Path(path)
+    return path if isinstance(path, Path) else Path(path)
 
 
 def parse(path: str | Path) -> RunParts:
@@ -235,10 +248,19 @@ class RunPaths:
 
 def epoch_parts(folder: Path) -> list[tuple[int, Path]]:
     """The parts in ``folder`` as ``(epoch, path)`` in order of epochs; temporary files are not among them."""
-    if not folder.is_dir():
+    return [(epoch, folder / name) for epoch, name in epoch_names(folder)]
+
+
+def epoch_names(folder: str | Path) -> list[tuple[int, str]]:
+    """As :func:`epoch_parts`, with names in place of paths: a look at thousands of runs makes no path of each."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        if Path(folder).is_dir():
+            raise
         return []
-    found = ((_PART.fullmatch(path.name), path) for path in folder.iterdir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    found = ((_PART.fullmatch(name), name) for name in names)
+    return sorted((int(match[1]), name) for match, name in found if match)
 
 
 @dataclass(frozen=True, slots=True)

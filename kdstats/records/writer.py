@@ -7,9 +7,12 @@ that was cut short or has changed since.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
+import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from kdstats.json_text import parse_json
 from kdstats.records.arrow import naming, open_part
 from kdstats.records.atomic import clean_temps, write_json_atomic
 from kdstats.records.part import GROUP_ROWS, PartWriter, write_table
-from kdstats.records.paths import RunPaths, epoch_parts
+from kdstats.records.paths import RunPaths, epoch_names, epoch_parts
 
 __all__ = [
     "GROUP_ROWS",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 DONE_VERSION = "kdstats/done/1"
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EBADF, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +195,16 @@ def read_done(paths: RunPaths) -> dict[str, Any]:
     return done
 
 
-def verify_done(paths: RunPaths, *, quick: bool = False) -> list[str]:
+def verify_done(paths: RunPaths, *, quick: bool = False, done: Mapping[str, Any] | None = None) -> list[str]:
     """What is wrong with a run that says it is complete; empty when all is as ``done.json`` says.
 
     Args:
         paths: The run.
         quick: Compare names and sizes only, without reading the parts.
+        done: What :func:`read_done` gave, where the caller has read it already.
     """
     try:
-        listed: dict[str, Any] = read_done(paths)["parts"]
+        listed: dict[str, Any] = (read_done(paths) if done is None else done)["parts"]
         if not all(
             isinstance(said, dict) and {"bytes", "sha256", "rows"} <= set(said) for said in listed.values()
         ):
@@ -209,19 +214,35 @@ def verify_done(paths: RunPaths, *, quick: bool = False) -> list[str]:
     except (KeyError, TypeError, AttributeError):
         return [f"{paths.done} lists no parts: it was not written by kdstats"]
     problems = []
+    # Text in place of paths: a status looks at every part of thousands of runs.
+    root = str(paths.root)
     for name, said in listed.items():
-        path = paths.root / name
-        if not path.is_file():
-            problems.append(f"{path} is missing")
-            continue
-        size = path.stat().st_size
-        if size != said["bytes"]:
-            problems.append(f"{path} has {size} bytes, done.json says {said['bytes']}")
+        size = _size_of(os.path.join(root, name))
+        if size is None:
+            problems.append(f"{paths.root / name} is missing")
+        elif size != said["bytes"]:
+            problems.append(f"{paths.root / name} has {size} bytes, done.json says {said['bytes']}")
         elif not quick:
-            problems += _compare(paths, path, said)
-    on_disk = {path.relative_to(paths.root).as_posix(): path for _, path in epoch_parts(paths.samples)}
-    problems += [f"{path} is not listed in done.json" for name, path in on_disk.items() if name not in listed]
+            problems += _compare(paths, paths.root / name, said)
+    problems += [
+        f"{paths.samples / name} is not listed in done.json"
+        for _, name in epoch_names(os.path.join(root, "samples"))
+        if f"samples/{name}" not in listed
+    ]
     return problems
+
+
+def _size_of(file: str) -> int | None:
+    """Bytes of a file; None where there is none of that name. What cannot be looked at raises ``OSError``."""
+    try:
+        found = os.stat(file)
+    except ValueError:  # no possible name of a file
+        return None
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _compare(paths: RunPaths, path: Path, said: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import nn
 from kdstats import models
 from kdstats.data import LabelledImages, Selection
 from kdstats.errors import KdstatsError, MissingError, UsageError
-from kdstats.models.infer import infer
+from kdstats.models.guess import infer
 from kdstats.provenance import sha256_file
 from kdstats.teacher import architectures, pretrained
 from kdstats.teacher.card import TeacherCard

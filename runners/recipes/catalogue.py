@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kdstats import models
 from kdstats.errors import unknown
 from runners.recipes.recipe import Recipe
 
@@ -112,8 +113,6 @@ def for_student(name: str, student: str) -> Recipe:
     Raises:
         UsageError: No such recipe or network.
     """
-    from kdstats import models  # loads torch; listing recipes does not need it
-
     recipe = get(name)
     light = f"{name}{_LIGHT}"
     return _RECIPES[light] if models.canonical(student) in LIGHT_STUDENTS and light in _RECIPES else recipe

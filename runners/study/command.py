@@ -12,7 +12,6 @@ from kdstats.allocator import keep_pages
 from kdstats.errors import UsageError
 from runners import executors
 from runners.study.init import init, templates
-from runners.study_file import read_study
 
 _VERBS = {
     "init": "write a study file to start from",
@@ -73,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         return init(args.file, args.template)
     if getattr(args, "workers", None) is not None and args.workers < 1:
         raise UsageError(f"at least 1 worker is needed, not {args.workers}")
+    from runners.study_file import read_study  # loads torch; `--help` and `init` need not wait for it
+
     study = read_study(args.file, args.set)
     if args.verb == "report":
         from runners.study.reporting import report

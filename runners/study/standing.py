@@ -48,11 +48,11 @@ class Standing:
 def standing(spec: RunSpec, study: Path) -> Standing:
     """Looks at the folder of ``spec``."""
     paths = spec.paths(study)
-    if paths.done.exists():
-        with contextlib.suppress(MissingError, KeyError):
-            if not verify_done(paths, quick=True):
-                outcome = read_done(paths)["extra"]["outcome"]
-                return Standing(spec, "done", spec.recipe.epochs, accuracy=float(outcome["acc_last"]))
+    with contextlib.suppress(MissingError, KeyError):
+        done = read_done(paths)
+        if not verify_done(paths, quick=True, done=done):
+            outcome = done["extra"]["outcome"]
+            return Standing(spec, "done", spec.recipe.epochs, accuracy=float(outcome["acc_last"]))
     if not paths.root.is_dir():
         return Standing(spec, "queued", 0)
     seconds = _seconds(paths.metrics)
@@ -68,7 +68,8 @@ def standing(spec: RunSpec, study: Path) -> Standing:
 
 def failed_before(specs: Iterable[RunSpec], study: Path) -> list[tuple[RunSpec, str]]:
     """Runs that ended with an error and are not complete, with the last line of their log."""
-    notes = ((spec, failure_of(spec.paths(study))) for spec in specs if not is_complete(spec.paths(study)))
+    places = ((spec, spec.paths(study)) for spec in specs)
+    notes = ((spec, failure_of(paths)) for spec, paths in places if not is_complete(paths))
     return [(spec, _error(note)) for spec, note in notes if note.exists()]
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -120,3 +123,19 @@ def test_bad_columns(x, y, error, said):
 def test_unknown_method():
     with pytest.raises(UsageError, match="spearman"):
         coefficient("spearmann", [1, 2, 3], [1, 2, 3])
+
+
+def test_scipy_stats_is_loaded_by_who_asks_for_a_coefficient():
+    code = (
+        "import sys\n"
+        "from kdstats.association import correlate, regret, residuals, ranks, loo, permutation, meta, mixed\n"
+        "from kdstats.figures import ranking, correlation\n"
+        "before = 'scipy.stats' in sys.modules\n"
+        "from kdstats.association.coefficients import coefficient\n"
+        "coefficient('kendall', [1, 2, 3, 4], [1, 3, 2, 4])\n"
+        "print(before, 'scipy.stats' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["False", "True"], "")

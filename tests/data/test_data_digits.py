@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import gzip
+import hashlib
+import importlib.machinery
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from kdstats import data
+from kdstats.data import digits
 from kdstats.errors import MissingError, UsageError
 
 
@@ -120,3 +126,74 @@ def test_to_a_device():
     assert torch.equal(train.to("cpu").images, train.images)
     if torch.cuda.is_available():
         assert train.to("cuda").labels.device.type == "cuda"
+
+
+@pytest.fixture
+def fresh():
+    """The images read anew, and again for whoever comes afterwards."""
+    digits._source.cache_clear()
+    yield
+    digits._source.cache_clear()
+
+
+def elsewhere(monkeypatch, folder):
+    spec = importlib.machinery.ModuleSpec("sklearn", None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    monkeypatch.setattr(digits.importlib.util, "find_spec", lambda name: spec)
+
+
+def test_the_file_is_read_as_scikit_learn_reads_it(fresh, monkeypatch, tmp_path):
+    bunch = load_digits()
+    digest = hashlib.sha256(bunch.images.astype(np.uint8).tobytes()).hexdigest()
+    read = data.load("digits"), data.load("digits", "test")
+    for part in read:
+        rows = part.sample_id.numpy()
+        pixels = np.rint(bunch.images[rows] * (255.0 / 16.0)).astype(np.uint8)
+        assert part.images[:, 0].numpy().tobytes() == pixels.tobytes()
+        assert part.labels.numpy().tobytes() == bunch.target[rows].astype(np.int64).tobytes()
+        assert part.digest == digest
+    # A release that keeps the file elsewhere is asked itself, for the same images.
+    elsewhere(monkeypatch, tmp_path)
+    digits._source.cache_clear()
+    for part, before in zip((data.load("digits"), data.load("digits", "test")), read, strict=True):
+        assert torch.equal(part.images, before.images)
+        assert torch.equal(part.labels, before.labels)
+        assert part.digest == digest
+
+
+def test_scikit_learn_is_not_imported():
+    code = "import sys; from kdstats import data; data.load('digits'); print('sklearn' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_what_is_kept_cannot_be_changed_by_who_loads_it(fresh):
+    first = data.load("digits")
+    images, labels, ids = first.images.clone(), first.labels.clone(), first.sample_id.clone()
+    first.images.zero_(), first.labels.zero_(), first.sample_id.zero_()
+    again = data.load("digits")
+    assert torch.equal(again.images, images)
+    assert torch.equal(again.labels, labels)
+    assert torch.equal(again.sample_id, ids)
+    with pytest.raises(ValueError, match="read-only"):
+        digits._source().images[0] = 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "narrow", "empty"])
+def test_a_damaged_file_is_named(fresh, monkeypatch, tmp_path, damage):
+    file = tmp_path / "datasets/data/digits.csv.gz"
+    file.parent.mkdir(parents=True)
+    rows = gzip.compress(("1," * 64 + "3\n").encode() * 9)
+    file.write_bytes(
+        {
+            "cut": rows[:-12],
+            "text": gzip.compress(b"one,two\n"),
+            "narrow": gzip.compress(b"1,2,3\n"),
+            "empty": gzip.compress(b"\n"),
+        }[damage]
+    )
+    elsewhere(monkeypatch, tmp_path)
+    with pytest.raises(MissingError, match=r"digits\.csv\.gz .*install scikit-learn again"):
+        data.load("digits")

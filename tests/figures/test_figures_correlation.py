@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdstats._version import __version__
 from kdstats.association.correlate import correlate
 from kdstats.errors import MissingError, UsageError
 from kdstats.figures.correlation import correlation_figure
@@ -207,3 +209,59 @@ def test_no_window_system_is_touched():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_a_link_is_replaced_and_a_failure_leaves_what_was_there(tmp_path, monkeypatch, suffix):
+    figure, _ = correlation_figure(small(), x="a", y="b")
+    other = tmp_path / "precious"
+    other.write_text("keep me")
+    target = tmp_path / f"figure{suffix}"
+    target.symlink_to(other)
+    assert save(figure, target) == target
+    assert not target.is_symlink()
+    assert other.read_text() == "keep me"
+    # The bytes are those that matplotlib writes to a file of that name.
+    straight, wanted = tmp_path / f"straight{suffix}", target.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("kdstats.figures.style.write_bytes_atomic", lambda path, data: None)
+        save(figure, straight)
+        assert not straight.exists()
+    assert wanted == written_by_matplotlib(figure, straight)
+
+    def cut(figure, file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", cut)
+    with pytest.raises(OSError, match="No space"):
+        save(figure, target)
+    assert target.read_bytes() == wanted
+    assert {path.name for path in tmp_path.iterdir()} == {"precious", target.name, straight.name}
+
+
+def written_by_matplotlib(figure, path):
+    software = f"kdstats {__version__}"
+    metadata = {
+        ".png": {"Software": software},
+        ".pdf": {"Creator": software, "CreationDate": None},
+        ".svg": {"Creator": [software], "Date": None},
+    }
+    with style():
+        figure.savefig(path, metadata=metadata[path.suffix])
+    return path.read_bytes()
+
+
+def test_saving_draws_once_whatever_the_users_settings():
+    drawn = []
+    with mpl.rc_context({"figure.autolayout": True, "figure.constrained_layout.use": True}):
+        figure, _ = correlation_figure(small(), x="a", y="b")
+    places = [ax.get_position().bounds for ax in figure.axes]
+    assert figure.get_layout_engine() is None
+    figure.draw = lambda renderer, draw=figure.draw: drawn.append(1) or draw(renderer)
+    with style():
+        figure.savefig(io.BytesIO(), format="svg")
+    assert len(drawn) == 1
+    assert [ax.get_position().bounds for ax in figure.axes] == places
+    plain_figure, _ = correlation_figure(small(), x="a", y="b")
+    assert [ax.get_position().bounds for ax in plain_figure.axes] == places

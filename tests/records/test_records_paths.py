@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdstats.errors import UsageError
-from kdstats.records.paths import RunParts, RunPaths, StudyPaths, decode_name, encode_name, epoch_parts, parse
+from kdstats.records.paths import (
+    RunParts,
+    RunPaths,
+    StudyPaths,
+    decode_name,
+    encode_name,
+    epoch_names,
+    epoch_parts,
+    parse,
+)
 
 ANY = st.text(min_size=1, max_size=20)
 SCHEME = st.text("abcXYZ019_-+@()., =~%é", min_size=1, max_size=20).filter(lambda s: ".." not in s)
@@ -115,3 +124,34 @@ def test_a_study_lists_its_runs_and_parts_are_in_order(tmp_path: Path) -> None:
     ):
         (runs[0].samples / name).touch()
     assert [epoch for epoch, _ in epoch_parts(runs[0].samples)] == [9, 10, 10000]
+
+
+def test_a_refusal_is_told_every_time_and_names_its_kind() -> None:
+    for kind in ("teacher", "scheme", "scheme"):
+        with pytest.raises(UsageError, match=f"^{kind} 'a/b' holds a path separator"):
+            encode_name("a/b", kind)
+        with pytest.raises(UsageError, match=f"^folder '~zz' is no {kind} "):
+            decode_name("~zz", kind)
+    assert encode_name("pick(a)") == encode_name("pick(a)", "scheme") == "pick~28a~29"
+    assert decode_name("pick~28a~29") == decode_name("pick~28a~29", "scheme") == "pick(a)"
+
+
+def test_parts_of_a_folder_that_cannot_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    for absent in (tmp_path / "none", tmp_path / "file", tmp_path / "file" / "below", tmp_path / "loop"):
+        assert epoch_parts(absent) == []
+        assert epoch_names(absent) == []
+    for name in (
+        "epoch=0010.parquet",
+        "epoch=0009.parquet",
+        "epoch=00009.parquet",
+        ".epoch=0001.parquet.tmp",
+    ):
+        (tmp_path / name).write_text("")
+    names = ["epoch=00009.parquet", "epoch=0009.parquet", "epoch=0010.parquet"]
+    assert epoch_names(tmp_path) == list(zip((9, 9, 10), names, strict=True))
+    for epoch in range(99, 49, -1):
+        (tmp_path / f"epoch={epoch:04d}.parquet").write_text("")
+    assert [epoch for epoch, _ in epoch_names(tmp_path)] == [9, 9, 10, *range(50, 100)]
+    assert epoch_parts(tmp_path) == [(epoch, tmp_path / name) for epoch, name in epoch_names(tmp_path)]

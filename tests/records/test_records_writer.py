@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -354,3 +355,70 @@ def test_a_clean_recorder_writes_done_last(make_run: MakeRun) -> None:
         (path for path in run.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime_ns
     )
     assert newest == run / "done.json"
+
+
+def by_pathlib(paths: RunPaths) -> list[str]:
+    """What a quick look should say, one path at a time."""
+    listed = read_done(paths)["parts"]
+    problems = []
+    for name, said in listed.items():
+        path = paths.root / name
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif path.stat().st_size != said["bytes"]:
+            problems.append(f"{path} has {path.stat().st_size} bytes, done.json says {said['bytes']}")
+    there = (
+        sorted(paths.samples.iterdir(), key=lambda path: int(path.stem[6:])) if paths.samples.is_dir() else []
+    )
+    return problems + [
+        f"{path} is not listed in done.json" for path in there if f"samples/{path.name}" not in listed
+    ]
+
+
+def test_a_quick_look_says_what_every_path_says(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = RunPaths(make_run(epochs=5, finish=False))
+    paths.last.write_bytes(b"weights")
+    paths.best.write_bytes(b"weights")
+    write_done(paths)
+    assert verify_done(paths, quick=True) == by_pathlib(paths) == []
+    paths.sample_part(0).unlink()
+    paths.sample_part(1).unlink()
+    paths.sample_part(1).mkdir()
+    paths.sample_part(2).write_bytes(b"")
+    target = paths.sample_part(3).rename(paths.root / "kept")
+    paths.sample_part(3).symlink_to(target)  # of the right size
+    paths.best.unlink()
+    paths.best.symlink_to("best.safetensors")  # to itself
+    for epoch in (12, 9):
+        paths.sample_part(epoch).write_bytes(b"")
+    done = read_done(paths)
+    some = done["parts"]["last.safetensors"]
+    for odd in (
+        "",
+        ".",
+        "no/such",
+        "last.safetensors/below",
+        "a" * 200,
+        "a\0b",
+        "samples//epoch=0004.parquet",
+    ):
+        done["parts"][odd] = some
+    write_json_atomic(paths.done, done)
+    expected = by_pathlib(paths)
+    assert len(expected) == 13
+    assert verify_done(paths, quick=True) == expected
+    # What was read already is not read again.
+    paths.done.unlink()
+    assert verify_done(paths, quick=True, done=done) == expected
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refused)
+        with pytest.raises(PermissionError):  # what cannot be seen is not called missing
+            verify_done(paths, quick=True, done=done)
+    shutil.rmtree(paths.samples)
+    assert sum("missing" in problem for problem in verify_done(paths, quick=True, done=done)) == 13
+    done["parts"]["a" * 300] = some  # longer than any file system's names
+    assert f"{'a' * 300} is missing" in verify_done(paths, quick=True, done=done)[-1]

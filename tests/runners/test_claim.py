@@ -164,3 +164,40 @@ def test_a_torn_claim_is_waited_for_not_trusted(tmp_path):
     assert claim.attempt() is not None
     assert claim.settle() is None
     claim.release()
+
+
+def _odd(folder):
+    """What bears the name of a claim and is no file, or can never be read."""
+    os.mkfifo(folder / ".claim-pipe")
+    (folder / ".claim-folder").mkdir()
+    (folder / ".claim-nowhere").symlink_to(folder / "nothing")
+    (folder / ".claim-to-pipe").symlink_to(folder / ".claim-pipe")
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_of_that_name_is_no_owner_and_nobody_waits_for_it(tmp_path):
+    names = _odd(tmp_path)
+    assert not running(tmp_path)
+    claim = Claim(tmp_path, beat=0.02, patience=1e9)
+    assert claim.settle() is None
+    other = Claim(tmp_path, beat=0.02, patience=1e9)
+    assert other.settle() is not None, "a real owner is still seen among them"
+    assert running(tmp_path)
+    claim.check()
+    claim.release()
+    assert {path.name for path in tmp_path.iterdir()} == names, "what is not ours stays"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"\xff\xfe\x00", b"null", b'{"pid": "7", "since": []}', b'{"machine": 3, "pid": 1}'],
+)
+def test_a_claim_that_says_nothing_sensible_is_dead_after_patience(tmp_path, content):
+    (tmp_path / ".claim-odd").write_bytes(content)
+    claim = Claim(tmp_path, beat=0.02, patience=0.1)
+    assert str(claim.attempt()).startswith("process ")
+    assert claim.settle() is None
+    claim.release()
+    assert not touched(tmp_path)

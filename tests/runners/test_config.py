@@ -97,7 +97,9 @@ def test_schemes_may_be_groups_presets_and_expressions(tmp_path):
         read_study(path)
 
 
-@pytest.mark.parametrize(("name", "text"), [("deep.toml", "a = " + "[" * 100_000), ("deep.yaml", "[" * 20_000)])
+@pytest.mark.parametrize(
+    ("name", "text"), [("deep.toml", "a = " + "[" * 100_000), ("deep.yaml", "[" * 20_000)]
+)
 def test_nesting_without_end_is_told_like_any_damage(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(MissingError, match=r"deep\.(toml|yaml) is not (TOML|YAML): it nests too deep"):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analyses import fairness
-from analyses.settings import trained_runs
 from analyses.study import load_study
+from analyses.study.settings import trained_runs
 from kdstats.errors import UsageError
 from kdstats.records.scanner import read_runs, read_study
 from runners.study.command import main
