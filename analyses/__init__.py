@@ -2,8 +2,12 @@
 
 Kinds of frame, and the parameter name each one always has: ``runs`` (one row per trained student), ``study``
 (one row per pair and scheme). A result holds tables (unrounded), figure functions whose facts write their own
-caption, and ``findings``: sentences built from the numbers, which claim no more than the intervals do. ``HEADS``, where
-a module has it, prints columns whose names mean something else there than in other analyses.
+caption, and ``findings``: sentences built from the numbers, which claim no more than the intervals do. ``NEEDS`` says
+what a study must have for a question on request (:mod:`analyses.study.traits`), ``LONG`` why it is only asked by name,
+``HEADS`` what its columns are called where the name means something else in other analyses.
+
+Beside the questions lie the rooms that they rest on: ``study`` reads what is on disk, ``inference`` has the intervals and
+tests, ``figures`` the larger drawings, ``words`` the numbers in sentences.
 """
 
 from __future__ import annotations

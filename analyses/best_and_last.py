@@ -6,20 +6,24 @@ A best epoch that is chosen on the test images is optimistic by construction: th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from analyses.inference import seeds as seeds_
 from analyses.inference.over_seeds import summarise
 from analyses.study import Study, used_folders
+from analyses.study.shape import read_json
+from analyses.study.traits import Need
 from analyses.words import CANNOT, CONFIDENCE, estimate, number, p_value, records, sizes
 from kdstats.association.coefficients import coefficient
-from kdstats.json_text import parse_json
 
 QUESTION = "How much better do students look at their best epoch than at the last, and does the order of schemes change?"
-TEST, VALIDATION = "test images", "validation images"
+NEEDS: tuple[Need, ...] = ()
+TEST, VALIDATION, UNKNOWN = "test images", "validation images", "unknown"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +48,11 @@ class BestAndLast:
 
 
 def run(study: Study) -> BestAndLast:
-    """Compares last and best epoch of every used run."""
+    """Compares last and best epoch of every used run.
+
+    Raises:
+        MissingError: The ``done.json`` of a run is damaged.
+    """
     used = study.used
     known = used[used["test_loss_best"].notna() & used["acc_best"].notna()]
     per_run = pd.DataFrame(
@@ -89,12 +97,13 @@ def _order(known: pd.DataFrame, per_run: pd.DataFrame, pair: str) -> dict[str, o
 def _chosen_by(study: Study) -> tuple[str, ...]:
     found = set()
     for _, _, _, folder in used_folders(study):
-        try:
-            done = parse_json((folder / "done.json").read_text(encoding="utf-8"))
-            found.add(str(done["extra"]["outcome"]["best_chosen_by"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            found.add("unknown")  # runs before that was written down, or a table without its folders
-    return tuple(sorted(found or {"unknown"}))
+        path = folder / "done.json"
+        # A table may be without its folders, and runs of early versions do not say it.
+        said: Any = read_json(path, "list of what a run finished with") if os.path.lexists(path) else {}
+        for key in ("extra", "outcome", "best_chosen_by"):
+            said = said.get(key) if isinstance(said, dict) else None
+        found.add(said if isinstance(said, str) else UNKNOWN)
+    return tuple(sorted(found or {UNKNOWN}))
 
 
 def _choice(chosen: tuple[str, ...]) -> str:

@@ -10,16 +10,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import special
 
 from analyses.inference.calibration_error import BINS, LEAST_IN_BIN, Floats, calibration_error, equal_mass
 from analyses.inference.over_seeds import against, summarise
+from analyses.inference.shares import wilson
 from analyses.study import Study
 from analyses.study.networks import STUDENT, TEACHER, left_out, panel
+from analyses.study.traits import WEIGHTS, Need
 from analyses.words import CANNOT, CONFIDENCE, LEVEL, count, estimate, number, p_value, records, sizes
 from kdstats.figures.style import COLUMN, marks, plain, style
 
 QUESTION = "Are students as sure as they are right, and does augmentation change that?"
+NEEDS: tuple[Need, ...] = (WEIGHTS,)
 REFERENCE = "identity"
 Hits = NDArray[np.bool_]
 
@@ -137,15 +139,6 @@ def _reliability(values: list[tuple[dict[str, Any], Floats, Hits]]) -> pd.DataFr
                 | {"low": low, "high": high, "n": int(own.sum())}
             )
     return pd.DataFrame(rows)
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval of a share of ``n`` (Wilson 1927)."""
-    z = float(special.ndtri(1 - (1 - CONFIDENCE) / 2))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    # At shares of 0 and 1 an end is the share itself, but for rounding.
-    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
 
 
 def _findings(per_network: pd.DataFrame, table: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:

@@ -28,10 +28,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analyses.inference.over_seeds import against, summarise, t_interval
-from analyses.mixing_depth import is_recursive
 from analyses.study import Study
+from analyses.study.names import is_recursive, setting_names
 from analyses.study.settings import FIXED, TrainedRun, trained_runs
-from analyses.teacher_distance import setting_names
+from analyses.study.traits import FOLLOWING, Need
 from analyses.words import CANNOT, LEVEL, count, estimate, listed, records, sizes
 from kdstats.errors import CheckError
 from kdstats.estimators.layout import BATCHES_PER_POOL
@@ -43,6 +43,7 @@ from kdstats.records.scanner import scan_pools
 QUESTION = (
     "How do T. stddev and the covariance of the cross-entropy move while the teacher follows the student?"
 )
+NEEDS: tuple[Need, ...] = (FOLLOWING, (lambda has: has.pools, "no run kept mean probabilities of its pools"))
 REFERENCE = "identity"
 MEASURES = {
     "t_stddev": "T. stddev",

@@ -26,6 +26,7 @@ from analyses.inference.over_seeds import against, summarise
 from analyses.inference.spread import note_of_few
 from analyses.study import Study
 from analyses.study.steps import RecordedRun, recorded_runs
+from analyses.study.traits import SAMPLES, Need
 from analyses.words import CANNOT, count, estimate, listed, records, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import PAGE, plain, style
@@ -33,6 +34,7 @@ from kdstats.labels import label_of
 from kdstats.records.scanner import scan
 
 QUESTION = "Which images are learnt, forgotten, or never learnt, and does augmentation change that?"
+NEEDS: tuple[Need, ...] = (SAMPLES,)
 REFERENCE = "identity"
 MEASURES = {
     "forgotten": "share of images forgotten once or more",

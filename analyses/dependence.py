@@ -109,6 +109,7 @@ def _row(teacher: str, measured: Measured) -> dict[str, Any]:
         differs = not comparison["low"] <= 0 <= comparison["high"]
     total = float(sum(parts[p] for p in PARTS))
     effect = float(row.get("design_effect", math.nan))
+    inputs = effect * float(row.get("effective_inputs", math.nan))
     return {
         "teacher": teacher,
         "scheme": row["scheme"],
@@ -121,7 +122,7 @@ def _row(teacher: str, measured: Measured) -> dict[str, Any]:
         "pool_entropy": row.get("teacher_entropy", math.nan),
         "design_effect": effect,
         "effective_inputs": row.get("effective_inputs", math.nan),
-        "inputs": round(effect * row["effective_inputs"]) if "effective_inputs" in row else 0,
+        "inputs": round(inputs) if math.isfinite(inputs) else 0,
         "differs": differs,
         "null": row.get("null", math.nan),
     }

@@ -25,9 +25,11 @@ from analyses.inference.spread import note_of_few
 from analyses.study import Study
 from analyses.study.measured import Measured
 from analyses.study.settings import TrainedRun, stratum_key, trained_runs
+from analyses.study.traits import Need
 from analyses.words import CANNOT, CONFIDENCE, count, estimate, listed, records
 
 QUESTION = "Does it matter whether a scheme draws once per batch or once per image?"
+NEEDS: tuple[Need, ...] = ((lambda has: has.several("draws"), "all runs draw at one granularity"),)
 BATCH, SAMPLE = "batch", "sample"
 _FREE = frozenset({"draws"})
 _PER_GROUP = _FREE | {"scheme", "scheme.*"}

@@ -27,12 +27,14 @@ from analyses.inference.over_seeds import t_interval
 from analyses.inference.seeds import Floats, Seeds
 from analyses.study import Study
 from analyses.study.settings import TrainedRun, stratum_key, trained_runs
+from analyses.study.traits import Need
 from analyses.words import CONFIDENCE, estimate, interval, number, records, sizes
 
 QUESTION = (
     "How many epochs are best under distillation and under plain cross-entropy, and does augmentation move that "
     "number?"
 )
+NEEDS: tuple[Need, ...] = ((lambda has: has.several("recipe.epochs"), "all runs have one number of epochs"),)
 REFERENCE = "identity"
 KD, CE = "KD", "CE"
 OUTCOMES = {"error": "test error", "test_loss": "test loss"}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from analyses.inference.over_seeds import against, summarise
 from analyses.study import Study
 from analyses.study.networks import STUDENT, TEACHER, Floats, left_out, panel
+from analyses.study.traits import WEIGHTS, Need
 from analyses.words import estimate, listed, number, records, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import PAGE, plain, style
@@ -25,6 +26,7 @@ from kdstats.figures.style import PAGE, plain, style
 QUESTION = (
     "How tightly do the classes lie in the last features, and what do they look like on their two main axes?"
 )
+NEEDS: tuple[Need, ...] = (WEIGHTS,)
 REFERENCE = "identity"
 SHOWN_CLASSES = 3
 _COLORS = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#ca9161", "#949494", "#56b4e9")

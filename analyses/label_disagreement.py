@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analyses.inference.over_seeds import t_interval
-from analyses.mixing_depth import composable, is_recursive
 from analyses.study import Study
+from analyses.study.names import MIXING, composable, is_recursive
+from analyses.study.traits import TEACHERS, Need, picks
 from analyses.study.views import BATCHES, AskedBatch, Floats, check_batches, not_asked, sources
 from analyses.words import CANNOT, CONFIDENCE, LEVEL, estimate, listed, number
 from kdstats.errors import CheckError
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from kdstats.schemes import Scheme
 
 QUESTION = "How far are mixed labels from what the teacher says of the mixed view?"
+NEEDS: tuple[Need, ...] = (
+    (lambda has: bool(has.of(*MIXING)) or picks(has), "no scheme mixes images"),
+    TEACHERS,
+)
 MEASURES = {
     "total_variation": "total variation between label and answer",
     "kl": "KL(label ‖ answer) in nats",

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from analyses.inference.over_seeds import summarise
 from analyses.study import Study
+from analyses.study.names import HISTORY, composable, is_recursive
 from analyses.study.steps import RecordedRun, Steps, recorded_runs
+from analyses.study.traits import SAMPLES, Need
 from analyses.words import CANNOT, LEVEL, estimate, number, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.records.scanner import scan
-from kdstats.schemes.naming.expression import Expression, parse
 
 QUESTION = "How deep do views mix: how many images are in one, and how uncertain is its label?"
-HISTORY = "recursive_mix"
+NEEDS: tuple[Need, ...] = (SAMPLES,)
 COLUMNS = ("sample_id", "partner_id", "lam")
 NUMBERS = ("effective_sources", "depth", "label_entropy", "mixed")
 MOST_DEPTH = 64  # shares beyond are below 2⁻⁶⁴ of the whole under any λ ≤ ½, and are dropped
@@ -107,29 +108,6 @@ def run(study: Study) -> MixingDepth:
         return MixingDepth(per_run, pd.DataFrame(), pd.DataFrame(), tuple(findings))
     table = summarise(per_run, list(NUMBERS))
     return MixingDepth(per_run, table, _histogram(depths), (*findings, *_findings(table)))
-
-
-def is_recursive(scheme: str) -> bool:
-    """Whether views are made of the views of the step before."""
-    return _names(parse(scheme)) == {HISTORY}
-
-
-def composable(scheme: str) -> bool:
-    """Whether λ and partner tell all about a view: not where history mixing is one of several parts."""
-    names = _names(parse(scheme))
-    mixing = sum(name in _MIXING for name in names)
-    return mixing <= 1 and not (HISTORY in names and len(names) > 1)
-
-
-_MIXING = {"mixup", "full_mixup", "partial_mixup", "cutmix", "patchmix", HISTORY}
-
-
-def _names(node: Expression) -> set[str]:
-    if node.name == "+":
-        return {name for part in node.parts for name in _names(part)}
-    if node.name == "pick":
-        return {name for part in node.parts for name in _names(part)} | {"pick"}
-    return {node.name}
 
 
 def compose(steps: Steps, recursive: bool, of: RecordedRun, labels: NDArray[np.int64]) -> dict[str, Floats]:

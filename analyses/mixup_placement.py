@@ -9,12 +9,19 @@ from dataclasses import dataclass
 
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.names import MIXUPS
 from analyses.study.settings import FIXED, TrainedRun, trained_runs
+from analyses.study.traits import Need
 from analyses.words import CANNOT, listed
 
 QUESTION = "Should mixup be at the teacher, at the student, at both or at none, and at which temperature?"
+NEEDS: tuple[Need, ...] = (
+    (
+        lambda has: bool(has.of(*MIXUPS)) and ("identity" in has.schemes or has.several("temperature")),
+        "it needs mixup, and beside it identity or several temperatures",
+    ),
+)
 NONE, TEACHER, STUDENT, BOTH = "none", "teacher", "student", "both"
-MIXUPS = ("mixup", "full_mixup", "partial_mixup")
 _TEACHER = frozenset({"teacher_sha256"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ import pandas as pd
 
 from analyses.inference.over_seeds import against
 from analyses.study import Study, used_folders
+from analyses.study.logs import log_rows
+from analyses.study.shape import read_json
+from analyses.study.traits import LOGS, SEVERAL, Need
 from analyses.words import CANNOT, estimate, number, records, sizes
-from kdstats.errors import MissingError
-from kdstats.json_text import parse_json
 
 QUESTION = "What does a scheme cost in training time, against the same training without it?"
+NEEDS: tuple[Need, ...] = (SEVERAL, LOGS)
 REFERENCE = "identity"
 HEADS = {"seconds": "seconds an epoch (median)"}
 
@@ -45,7 +48,7 @@ def run(study: Study) -> Overhead:
     long. Runs of another machine than the reference of their seed are left out.
 
     Raises:
-        MissingError: A log is broken.
+        MissingError: A log or the card of a run is broken.
     """
     rows = []
     for pair, scheme, seed, folder in used_folders(study):
@@ -90,26 +93,18 @@ def _same_machine(per_run: pd.DataFrame) -> pd.DataFrame:
 
 
 def _seconds(log: Path) -> list[float]:
-    if not log.is_file():
+    if not os.path.lexists(log):
         return []
-    found: dict[int, float] = {}
-    for at, line in enumerate(log.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = parse_json(line)
-            if "seconds" in row:
-                found[int(row["epoch"])] = float(row["seconds"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise MissingError(f"{log}, line {at}: no epoch with its seconds ({error!r})") from None
-    return [seconds for seconds in found.values() if math.isfinite(seconds) and seconds > 0]
+    rows = log_rows(log, optional=("seconds",)).values()
+    return [row["seconds"] for row in rows if row.get("seconds", 0.0) > 0]
 
 
 def _machine(card: Path) -> str:
-    if not card.is_file():
+    if not os.path.lexists(card):
         return ""
-    try:
-        provenance = parse_json(card.read_text(encoding="utf-8")).get("provenance") or {}
-    except (ValueError, AttributeError) as error:
-        raise MissingError(f"{card} is not a readable card of a run: {error}") from None
+    provenance = read_json(card, "card of a run").get("provenance")
+    if not isinstance(provenance, dict):
+        return ""
     return f"{provenance.get('machine', '')} {provenance.get('device', '')}".strip()
 
 

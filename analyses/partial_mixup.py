@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.names import MIXUPS
 from analyses.study.settings import TrainedRun, trained_runs
+from analyses.study.traits import Need
 
 QUESTION = "How many views should be mixed, and how evenly?"
+NEEDS: tuple[Need, ...] = (
+    (lambda has: len(has.of(*MIXUPS)) > 1, "it needs two settings of mixup or partial_mixup"),
+)
 DEFAULT_UNMIXED, DEFAULT_ALPHA = 0.9, 1.0
 WITH_REPLACEMENT = "with_replacement"
 
@@ -75,7 +80,7 @@ def mixed_share(run: TrainedRun) -> float | None:
 
 
 def _alpha(run: TrainedRun) -> float | None:
-    if _name(run)[0] not in ("mixup", "full_mixup", "partial_mixup"):
+    if _name(run)[0] not in MIXUPS:
         return None
     return float(run.settings.get("scheme.alpha", DEFAULT_ALPHA))
 

@@ -18,14 +18,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analyses.inference.over_seeds import t_interval
-from analyses.picking import split
 from analyses.study import Study
+from analyses.study.names import split
 from analyses.study.steps import RecordedRun, recorded_runs
+from analyses.study.traits import PICKING, SAMPLES, Need
 from analyses.words import CANNOT, LEVEL, estimate, listed, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 
 QUESTION = "What does picking pick: how much further is the student from the teacher on the views it keeps?"
+NEEDS: tuple[Need, ...] = (PICKING, SAMPLES)
 LATE = 0.25  # the last quarter of the recorded epochs stands for the end of training
 _NEGATIVE = -1e-3  # KL from float16 records may fall below 0 by rounding, not by more
 

@@ -18,8 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.inference.over_seeds import t_interval
-from analyses.picking import split
 from analyses.study import Study
+from analyses.study.names import split
+from analyses.study.traits import PICKING, TEACHERS, Need
 from analyses.study.views import BATCHES, AskedBatch, Floats, ViewSource, check_batches, not_asked, sources
 from analyses.words import CANNOT, LEVEL, estimate, listed, number
 from kdstats.figures.style import COLUMN, marks, plain, style
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 QUESTION = (
     "What does picking pick: how do the views that it keeps differ from the pool they were picked from?"
 )
+NEEDS: tuple[Need, ...] = (PICKING, TEACHERS)
 # Name → what it is called, its unit.
 MEASURES = {
     "entropy": ("teacher's entropy", "nats"),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.names import split
 from analyses.study.settings import TrainedRun, trained_runs
-from kdstats.schemes.naming.expression import Expression, parse
+from analyses.study.traits import PICKING, Need
 
 QUESTION = "Which criterion should pick the views, and does picking help at all?"
+NEEDS: tuple[Need, ...] = (PICKING,)
 NONE = "no picking"
 CRITERIA = {
     "teacher": "teacher's entropy",
@@ -19,7 +21,6 @@ CRITERIA = {
     "kl": "teacher–student KL",
     "dissimilarity": "dissimilarity",
 }
-_PICKED = "cutmix_pick_"
 
 
 def run(study: Study, *others: Study) -> LevelComparison:
@@ -50,17 +51,3 @@ def run(study: Study, *others: Study) -> LevelComparison:
         within=lambda run_: split(run_.scheme)[0],
     )
     return compare(study, runs, axis, "no run picks its views")
-
-
-def split(scheme: str) -> tuple[str, str | None]:
-    """Base scheme and criterion of a scheme's name; the criterion is None for one that does not pick.
-
-    >>> split("cutmix_pick_kl"), split("pick(mixup,criterion=student)"), split("cutmix")
-    (('cutmix', 'kl'), ('mixup', 'student'), ('cutmix', None))
-    """
-    node = parse(scheme)
-    if node.name == "pick" and len(node.parts) == 1:
-        return str(node.parts[0]), str(dict(node.params).get("criterion", "teacher"))
-    if node.name.startswith(_PICKED):
-        return str(Expression("cutmix")), node.name.removeprefix(_PICKED)
-    return str(node), None

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
 from analyses.study.settings import TrainedRun, trained_runs
+from analyses.study.traits import Need
 
 QUESTION = "How should RecursiveMix be set: largest box α, weight ω of the region's consistency, its head, its resizing?"
+NEEDS: tuple[Need, ...] = (
+    (
+        lambda has: (
+            len(has.of("recursive_mix")) > 1
+            or (bool(has.of("recursive_mix")) and has.several("beta", "objective.head"))
+        ),
+        "no two settings of recursive_mix were trained",
+    ),
+)
 SCHEME, CONSISTENCY = "recursive_mix", "region_consistency"
 DEFAULT_ALPHA, DEFAULT_RESIZE, DEFAULT_HEAD = 0.5, "nearest", "own"
 NAMES = ("alpha", "omega", "head", "resize")

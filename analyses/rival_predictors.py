@@ -22,12 +22,14 @@ from analyses.inference.difference_of_r import difference_of_r
 from analyses.inference.readings import in_words, partial_readings, plain_readings, sign_of
 from analyses.study import Study
 from analyses.study.teacher_numbers import OUTCOME, RIVALS, T_STDDEV, WORDS, collect, usable
+from analyses.study.traits import MEASURED, SEVERAL, Need
 from analyses.words import CONFIDENCE, count, estimate, interval, listed, number, p_value, records
 from kdstats.association.concordance import SMALLEST_K, leave_one_pair_out
 from kdstats.association.panels import SMALLEST_N
 from kdstats.errors import CheckError
 
 QUESTION = "Does T. stddev predict the students' test loss better than other numbers of the teacher alone?"
+NEEDS: tuple[Need, ...] = (SEVERAL, MEASURED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.calibration import wilson
 from analyses.inference.over_seeds import against, summarise
+from analyses.inference.shares import wilson
 from analyses.study import Study
 from analyses.study.networks import STUDENT, TEACHER, left_out, panel
+from analyses.study.traits import WEIGHTS, Need
 from analyses.words import count, estimate, listed, records, sizes
 from kdstats.errors import UsageError
 from kdstats.figures.style import PAGE, marks, plain, style
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from kdstats.data import LabelledImages
 
 QUESTION = "How well do students hold against adversarial images, and does augmentation change that?"
+NEEDS: tuple[Need, ...] = (WEIGHTS,)
 REFERENCE = "identity"
 EPSILONS = (2 / 255, 8 / 255)
 STEPS = 10

@@ -22,6 +22,7 @@ from analyses.inference.association import ONE_SCHEME
 from analyses.inference.seeds import Seeds
 from analyses.inference.spread import scatter
 from analyses.study import Study
+from analyses.study.traits import SEEDS, SEVERAL, Need
 from analyses.words import CONFIDENCE, count, estimate, interval, number, records
 from kdstats.association.attenuation import disattenuate
 from kdstats.association.pilot import Spread, spread_of
@@ -31,6 +32,7 @@ from kdstats.errors import CheckError, UsageError
 from kdstats.figures.power import MOST, PowerFacts, power_figure
 
 QUESTION = "How many seeds are enough for these gaps, and how many schemes and pairs for the correlation?"
+NEEDS: tuple[Need, ...] = (SEVERAL, SEEDS)
 REFERENCE = "identity"
 TARGET = 0.8
 # Spread of the true Fisher z over the ten published panels of Wang et al. (2022); see

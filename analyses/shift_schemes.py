@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
+from analyses.study.names import in_turn
 from analyses.study.settings import TrainedRun, trained_runs
+from analyses.study.traits import FOLLOWING, Need
 
 QUESTION = "Does it help to give every teacher's shift an augmentation of its own?"
-SEPARATOR = " then "
+NEEDS: tuple[Need, ...] = (
+    FOLLOWING,
+    (lambda has: has.several("teaching.then"), "no shift has a scheme of its own beside others"),
+)
 
 
 def run(study: Study, *others: Study) -> LevelComparison:
@@ -35,8 +40,3 @@ def run(study: Study, *others: Study) -> LevelComparison:
         frozenset({"scheme", "scheme.*", "teaching.then"}),
     )
     return compare(study, runs, axis, "no run has schemes of their own for its shifts (teaching.then)")
-
-
-def in_turn(run: TrainedRun) -> str:
-    """``cutmix then mixup``; one name where one scheme is used throughout."""
-    return SEPARATOR.join([run.scheme, *map(str, run.settings.get("teaching.then") or ())])

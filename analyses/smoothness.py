@@ -18,10 +18,12 @@ from analyses.inference.over_seeds import against, summarise
 from analyses.inference.spread import quantile
 from analyses.study import Study
 from analyses.study.networks import STUDENT, TEACHER, Answers, Floats, left_out, panel
+from analyses.study.traits import WEIGHTS, Need
 from analyses.words import count, estimate, number, records, sizes
 from kdstats.figures.style import PAGE, marks, plain, style
 
 QUESTION = "How smooth are the answers of teachers and students: entropy, confidence, spread of the logits?"
+NEEDS: tuple[Need, ...] = (WEIGHTS,)
 REFERENCE = "identity"
 MEASURES = {
     "entropy": "entropy (nats)",

@@ -23,11 +23,13 @@ from analyses.inference.association import HOLDS, ONE_SCHEME, UNCLEAR
 from analyses.inference.readings import in_words, partial_readings, plain_readings, sign_of
 from analyses.study import Study
 from analyses.study.teacher_numbers import OUTCOME, PARTS, collect, usable
+from analyses.study.traits import MEASURED, SEVERAL, Need
 from analyses.words import count, interval, listed, number, p_value, percent, records
 from kdstats.estimators.components import SPREAD
 from kdstats.figures.style import PAGE, marks, plain, style
 
 QUESTION = "Is it covariance or softness: does less dependence go with the outcome beyond softer labels?"
+NEEDS: tuple[Need, ...] = (SEVERAL, MEASURED)
 FACTORS = {
     "view_entropy": "entropy of views",
     "log_spread": "spread of single inputs (log)",

@@ -9,8 +9,18 @@ from __future__ import annotations
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
 from analyses.study.settings import TrainedRun, trained_runs
+from analyses.study.traits import Need
 
 QUESTION = "Does dividing logits by their own standard deviation help, and in which of the losses?"
+NEEDS: tuple[Need, ...] = (
+    (
+        lambda has: (
+            has.has("objective", "std_logits")
+            and any(len(v) > 1 for k, v in (has.settings or {}).items() if k.startswith("objective."))
+        ),
+        "no two versions of the objective std_logits were trained",
+    ),
+)
 FIXED_TEMPERATURE = "v1 (fixed temperature)"
 VERSIONS = {
     "v1": FIXED_TEMPERATURE,

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from analyses.inference.over_seeds import t_interval
 from analyses.study import Study
 from analyses.study.steps import RecordedRun, recorded_runs
+from analyses.study.traits import SAMPLES, Need
 from analyses.words import CANNOT, LEVEL, count, estimate, listed, sizes
 from kdstats.errors import CheckError
 from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.recorded.steps import last_quarter
 
 QUESTION = "Do views of one training step depend on those of the step before?"
+NEEDS: tuple[Need, ...] = (SAMPLES,)
 HEADS = {"excess": "correlation beyond other positions"}
 LEAST_STEPS = 3
 LAGS = (1, 2, 3)

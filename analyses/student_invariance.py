@@ -27,6 +27,7 @@ from analyses.inference.student_concordance import (
     p_of_concordance,
 )
 from analyses.study import Study, networks_of
+from analyses.study.traits import SEVERAL, Need
 from analyses.words import CONFIDENCE, count, interval, listed, number, p_value, records
 from kdstats.association.correlate import correlate
 from kdstats.association.multiplicity import holm
@@ -34,6 +35,7 @@ from kdstats.association.panels import SMALLEST_N
 from kdstats.figures.correlation import CorrelationFacts, correlation_figure
 
 QUESTION = "Do the students of one teacher rank the schemes alike, and does T. stddev predict all of them?"
+NEEDS: tuple[Need, ...] = (SEVERAL, (lambda has: has.students > 1, "no teacher has two students"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
 from analyses.study.settings import TrainedRun, trained_runs
+from analyses.study.traits import FOLLOWING, Need
 
 QUESTION = "How often should temporary teachers take turns, and how many should there be?"
+NEEDS: tuple[Need, ...] = (
+    FOLLOWING,
+    (
+        lambda has: has.several("teaching.period", "teaching.teachers"),
+        "all runs have one period and one number of teachers",
+    ),
+)
 PUBLISHED_PERIOD, PUBLISHED_TEACHERS = 1.0, 2.0
 
 

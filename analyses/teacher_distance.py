@@ -16,9 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 from analyses.inference import seeds as seeds_
 from analyses.inference.over_seeds import t_interval
-from analyses.shift_schemes import in_turn
 from analyses.study import Study
+from analyses.study.names import setting_names
 from analyses.study.settings import TrainedRun, stratum_key, trained_runs
+from analyses.study.traits import Need
 from analyses.words import CANNOT, CONFIDENCE, count, estimate, listed, number, p_value, records, sizes
 from kdstats.association.multiplicity import holm
 from kdstats.errors import CheckError
@@ -26,6 +27,7 @@ from kdstats.figures.style import COLUMN, marks, plain, style
 from kdstats.records.distances import FILE, read_distances
 
 QUESTION = "How far does a student stay from its teacher in training, under one average and under temporary teachers?"
+NEEDS: tuple[Need, ...] = ((lambda has: has.distances, "no run logged distances to its teachers"),)
 # Name in the file → how it is called, and its unit.
 DISTANCES = {
     "kl_mean": ("KL(teacher ‖ student)", "nats"),
@@ -116,23 +118,6 @@ def run(study: Study, *others: Study) -> TeacherDistance:
     contrasts = _contrasts(late, runs, names)
     findings = (*_findings(table), *_said(contrasts), *_unfair(contrasts, table))
     return TeacherDistance(per_epoch, _curves(per_epoch), table, contrasts, findings)
-
-
-def setting_names(runs: Sequence[TrainedRun]) -> dict[str, str]:
-    """Digest → name of its setting: pair, scheme, who teaches; more of the teaching where that is not enough."""
-    short = {r.digest: f"{r.pair}, {in_turn(r)}, {r.teaching}" for r in runs}
-    kinds: dict[str, set[tuple[tuple[str, str], ...]]] = {}
-    for r in runs:
-        kinds.setdefault(short[r.digest], set()).add(stratum_key(r, frozenset()))
-    out = {}
-    for r in runs:
-        name = short[r.digest]
-        if len(kinds[name]) > 1:
-            common = set.intersection(*(set(key) for key in kinds[name]))
-            own = [f"{k} {v}" for k, v in stratum_key(r, frozenset()) if (k, v) not in common]
-            name = f"{name} ({', '.join(own).replace(chr(39), '')})"
-        out[r.digest] = name
-    return out
 
 
 def _read(run_: TrainedRun, setting: str) -> pd.DataFrame:

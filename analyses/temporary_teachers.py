@@ -8,9 +8,16 @@ from dataclasses import replace
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
 from analyses.study.settings import FIXED, SILENT, TrainedRun, trained_runs, value_key
+from analyses.study.traits import Need
 from analyses.words import listed
 
 QUESTION = "Do temporary teachers in shifts leave a better student than one lasting average, or than a fixed teacher?"
+NEEDS: tuple[Need, ...] = (
+    (
+        lambda has: has.several("teaching", "teaching.teachers", "teaching.restart"),
+        "all runs are taught in one way",
+    ),
+)
 SINGLE = "1 lasting average"
 # Who teaches is what is compared: a trained teacher's name and weights belong to it.
 _FREE = frozenset({"pair", "teacher", "teacher_arch", "teacher_sha256", "teaching", "teaching.*"})

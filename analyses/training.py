@@ -6,6 +6,7 @@ A scheme that only needs longer can rank last after few epochs; the curves show 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analyses.study import Study, used_folders
+from analyses.study.logs import log_rows
 from analyses.words import count, listed, number, sizes
-from kdstats.errors import MissingError
 from kdstats.figures.style import PAGE, marks, plain, style
-from kdstats.json_text import parse_json
 
 QUESTION = "Had the students settled when training stopped?"
 TAIL = 0.1  # the last tenth of the epochs is compared with the tenth before it
@@ -66,7 +66,7 @@ def run(study: Study) -> Training:
     rows = []
     for pair, scheme, seed, folder in used_folders(study):
         log = folder / "metrics.jsonl"
-        if log.is_file():
+        if os.path.lexists(log):
             rows += [
                 {"pair": pair, "scheme": scheme, "seed": seed, "epoch": epoch, "test_loss": loss}
                 for epoch, loss in read_log(log)
@@ -84,14 +84,7 @@ def run(study: Study) -> Training:
 
 def read_log(path: Path) -> list[tuple[int, float]]:
     """``(epoch, test loss)`` of one run; a repeated epoch (after a resume) counts once, the last time."""
-    found: dict[int, float] = {}
-    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = parse_json(line)
-            found[int(row["epoch"])] = float(row["test_loss"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise MissingError(f"{path}, line {at}: no epoch with a test loss ({error!r})") from None
-    return sorted(found.items())
+    return [(epoch, row["test_loss"]) for epoch, row in log_rows(path, ("test_loss",)).items()]
 
 
 def _table(curves: pd.DataFrame) -> pd.DataFrame:

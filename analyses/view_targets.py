@@ -8,10 +8,12 @@ from __future__ import annotations
 from analyses.inference.levels import Axis, LevelComparison, compare
 from analyses.study import Study
 from analyses.study.settings import TrainedRun, trained_runs
+from analyses.study.traits import Need
 
 QUESTION = (
     "What should a mixed view be taught: the teacher's answer to it, mixed labels, or mixed teacher logits?"
 )
+NEEDS: tuple[Need, ...] = ((lambda has: has.several("targets"), "all runs have one target of the views"),)
 MIXED_LABELS = "mixed labels"
 NAMES = {
     "teacher": "teacher's answer",

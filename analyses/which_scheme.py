@@ -21,9 +21,11 @@ from analyses.inference.held_out import Cells, cells_of
 from analyses.inference.spread import note_of_few, scatter
 from analyses.study import Study
 from analyses.study.card import read_json
+from analyses.study.traits import MEASURED, SEEDS, SEVERAL, Need
 from analyses.words import count, estimate, listed, number, probability, records
 
 QUESTION = "Which scheme should I use, and what does each way of choosing it cost?"
+NEEDS: tuple[Need, ...] = (SEVERAL, SEEDS, MEASURED)
 DEFAULT = "identity"
 BY_T, BY_TRAINING, BY_DEFAULT = "lowest T. stddev", "measured best", "default"
 WAYS = (BY_T, BY_TRAINING, BY_DEFAULT)

@@ -30,14 +30,14 @@ import tomli_w
 from kdstats.provenance import provenance
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import read_done
-from runners.collect import run_row, write_tables
-from runners.plan import make_specs
 from runners.run_spec import RunSpec
-from runners.student import run_spec
+from runners.study.collect import run_row, write_tables
 from runners.study.folder import keep_settings, write_card
+from runners.study.grid import make_specs
 from runners.study.measuring import probe
 from runners.study.teachers import trained_teachers
 from runners.study_file import StudyFile
+from runners.training.one_run import run_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = 10.0
@@ -126,9 +126,9 @@ def tables(first: RunSpec, specs: list[RunSpec], paths: StudyPaths) -> None:
 def ray_overhead(specs: list[RunSpec], root: Path) -> dict[str, float]:
     """Seconds per complete run through Ray and directly, and of Ray's start."""
     from runners import executors
-    from runners.config import ExecutorSection
     from runners.executors.attempt import carry_out
     from runners.executors.base import Errand, Outcome, StopSign
+    from runners.study_file.sections import ExecutorSection
 
     ended: list[tuple[float, Outcome]] = []
 
@@ -152,8 +152,8 @@ def ray_overhead(specs: list[RunSpec], root: Path) -> dict[str, float]:
 def scaling(specs: list[RunSpec], scratch: Path) -> dict[str, Any]:
     """Seconds of a CPU-bound grid with one local worker and with two, processes' start included."""
     from runners import executors
-    from runners.config import ExecutorSection
     from runners.executors.base import Errand, Outcome, StopSign
+    from runners.study_file.sections import ExecutorSection
 
     grid = [
         dataclasses.replace(spec, recipe=spec.recipe.with_epochs(SCALING_EPOCHS))

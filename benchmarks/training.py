@@ -31,9 +31,9 @@ from kdstats.provenance import provenance
 from kdstats.records.recorder import Recorder
 from kdstats.teacher.network import Network
 from runners import recipes
-from runners.loop import epoch_of
 from runners.run_spec import RunSpec
 from runners.training.interrupts import Interrupts
+from runners.training.loop import epoch_of
 from runners.training.ranks import ALONE
 from runners.training.setup import prepare
 
@@ -90,7 +90,7 @@ def plain(pair: str, train: ImageSet) -> Callable[[], None]:
 
 
 def ours(pair: str, train: ImageSet, folder: Path | None, **switches: Any) -> Callable[[], None]:
-    """An epoch of :mod:`runners.loop` per call, recorded into ``folder`` if there is one."""
+    """An epoch of :mod:`runners.training.loop` per call, recorded into ``folder`` if there is one."""
     teacher_name, student_name = pair.split("/")
     model = models.build(teacher_name, CLASSES, 32).to(memory_format=torch.channels_last).eval()
     teacher = Network(model.requires_grad_(False), teacher_name, teacher_name, "", "")

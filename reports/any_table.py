@@ -96,7 +96,7 @@ def caption(frame: pd.DataFrame, what: str, intervals: bool) -> str:
             parts.append(f"n = {sizes(ns)} each")
     # A symbol such as r keeps its small letter.
     text = f"{capital(what) if what[:2].isalpha() else what} ({', '.join(parts)})."
-    return f"{text} Brackets: {LEVEL} intervals." if intervals else text
+    return f"{text} Brackets: {_LEVEL} intervals." if intervals else text
 
 
 def header(column: str, heads: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """Builds the page of a study, with its figures and tables as files.
 
-python -m reports.build DIR [--ask NAME[,NAME…]|all] [--with DIR …] [--out FILE]
+python -m reports.build DIR [--ask NAME[,NAME…]|all] [--with DIR …] [--out FILE] [--trust]
 
 Beside the page: figures/ (SVG, PNG, PDF and their data as CSV), tables/ (CSV, Markdown, LaTeX), report.json for
 programs, report.md for a pull request, report.tex for a paper.
@@ -35,6 +35,7 @@ def build(
     quiet: bool = True,
     ask: Sequence[str] = (),
     others: Sequence[Path] = (),
+    trusted: bool = False,
 ) -> tuple[Page, Path]:
     """Writes the page of the study in ``root``.
 
@@ -43,8 +44,9 @@ def build(
         out: The page; ``root/report/index.html`` by default. Figures and tables go into folders beside it.
         seed: Seed of everything that resamples.
         quiet: Whether to say nothing on stderr on the way.
-        ask: Analyses on request; ``all`` stands for those that fit the study.
+        ask: Analyses on request; ``all`` stands for those that fit the study and do not take long.
         others: Directories of further studies, for analyses that compare settings over several.
+        trusted: Whether the studies are trusted to name code and files, see :class:`analyses.study.Study`.
 
     Returns:
         What the page holds, and where it is.
@@ -54,7 +56,7 @@ def build(
         CheckError: Its tables contradict each other.
         UsageError: ``out`` is no place for a page, or an analysis of another name; see :mod:`reports.place`.
     """
-    study = load_study(root, seed=seed)
+    study = load_study(root, seed=seed, trusted=trusted)
     target = out or study.paths.index_html
     check_page(target)
     if target.parent.absolute() == study.paths.report.absolute():
@@ -62,7 +64,7 @@ def build(
         clean_temps(study.paths.report)
     else:
         check_report(target)
-    more = tuple(load_study(path, seed=seed) for path in others)
+    more = tuple(load_study(path, seed=seed, trusted=trusted) for path in others)
     page = make_page(study, (lambda text: None) if quiet else _say, _asked(study, ask), more)
     folder = target.parent
     for name in ("figures", "tables"):
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME[,NAME…]",
-        help=f"further questions, or 'all' that fit: {', '.join(analyses.ON_REQUEST)}",
+        help=f"further questions, or 'all' that fit and do not take long: {', '.join(analyses.ON_REQUEST)}",
     )
     parser.add_argument(
         "--with",
@@ -119,6 +121,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default DIR/report/index.html")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default 0)")
+    parser.add_argument(
+        "--trust", action="store_true", help="load networks that the study names as code or by address"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     options = parser.parse_args(argv)
     if options.seed < 0:
@@ -130,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         quiet=options.quiet,
         ask=options.ask,
         others=options.others,
+        trusted=options.trust,
     )
     sys.stdout.write("\n".join([*page.caveats(), page.sentence(), str(target)]) + "\n")
     return 0

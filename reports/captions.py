@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyses.inference.shares import wilson
 from analyses.prediction import MEANING, Prediction
 from analyses.ranking import Ranking
 from analyses.study import Study, networks_of
@@ -31,6 +32,24 @@ def size(card: Card) -> str:
     if len(card.pairs) > networks:
         parts.append(count(-(-len(card.pairs) // networks), "setting"))
     return " × ".join([*parts, count(len(card.schemes), "scheme"), count(len(card.seeds), "seed")])
+
+
+def guessing(card: Card) -> str:
+    """Teachers that do no better on the test images than guessing, for the first screen; empty where none does."""
+    classes, images = card.dataset.get("classes") or 0, card.dataset.get("test") or 0
+    if classes < 2 or images < 1:
+        return ""
+    bad = [
+        f"{name} ({100 * said['test_accuracy']:.1f} %)"
+        for name, said in card.teachers.items()
+        if said.get("test_accuracy") is not None and wilson(said["test_accuracy"], images)[0] <= 1 / classes
+    ]
+    if not bad:
+        return ""
+    return (
+        f"{listed(bad)} {'does' if len(bad) == 1 else 'do'} no better on the test images than guessing among {classes} "
+        "classes: what a student learns from such a teacher says nothing of distillation."
+    )
 
 
 def incomplete(study: Study) -> str:

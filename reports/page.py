@@ -80,13 +80,14 @@ class Page:
         return " ".join(f"{pair}: {' '.join(lines)}" if named else " ".join(lines) for pair, lines in answers)
 
     def caveats(self) -> list[str]:
-        """What must be read before the answer: runs that are missing, comparisons on unequal terms."""
+        """What must be read before the answer: missing runs, unequal terms, a teacher that knows nothing."""
         fairness = self.results["fairness"]
-        return [
-            text
-            for text in (captions.incomplete(self.study), "" if fairness.fair else fairness.findings[0])
-            if text
-        ]
+        found = (
+            captions.incomplete(self.study),
+            "" if fairness.fair else fairness.findings[0],
+            captions.guessing(self.study.card),
+        )
+        return [text for text in found if text]
 
     def html(self) -> str:
         """The page."""
@@ -98,7 +99,7 @@ class Page:
         return {
             "title": captions.title(study),
             "size": captions.size(study.card),
-            "incomplete": captions.incomplete(study),
+            "caveats": self.caveats(),
             "card": study.card,
             "answer": self.answer(),
             "pairs": study.pairs,

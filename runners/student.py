@@ -7,7 +7,6 @@ torchrun --nproc-per-node 2 -m runners.student --scheme cutmix --out runs/one
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -20,23 +19,23 @@ from pydantic import ValidationError
 from kdstats import models, schemes
 from kdstats.allocator import keep_pages
 from kdstats.console import run_program
-from kdstats.data import Selection, Splits
-from kdstats.errors import MissingError, UsageError
+from kdstats.data import Splits
+from kdstats.errors import UsageError
 from kdstats.records.lines import whole_epochs
 from kdstats.records.paths import RunPaths
-from kdstats.records.writer import is_complete, read_done, verify_done
+from kdstats.records.writer import is_complete, verify_done
 from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.device import pick_device
 from kdstats.teacher.load import load_network
-from kdstats.teacher.network import Network
 from runners import objectives, recipes
 from runners.claim import Claim
-from runners.config import KdSection, LogSection, TeachingSection, TrainSection
-from runners.epoch_progress import EpochProgress, first_lines
-from runners.loop import KEEP_EVERY, EpochDone, train_student
 from runners.run_spec import ORIGINALS, PASSES, RunSpec
 from runners.selection_flags import add_selection, selection_of
 from runners.study_file import explain
+from runners.study_file.sections import KdSection, LogSection, TeachingSection, TrainSection
+from runners.training.epoch_progress import EpochProgress, first_lines
+from runners.training.loop import KEEP_EVERY
+from runners.training.one_run import images_of, run_spec, teacher_of
 from runners.training.ranks import Ranks
 from runners.training.setup import parts_of
 from runners.training.switches import COMPILE, DETERMINISM
@@ -47,46 +46,6 @@ _OBJECTIVE = (
     "views: give --alpha or --alpha-views, or train on the views alone with --originals replaced"
 )
 _STOPPED = "the same command goes on from the last state, or anew where none was kept yet"
-
-
-@functools.lru_cache(maxsize=4)
-def _images(selection: Selection, device: str) -> Splits:
-    """A worker runs many students on the same data; it is read once."""
-    return selection.splits().to(pick_device(device))
-
-
-@functools.lru_cache(maxsize=4)
-def _teacher(weights: str, arch: str, selection: Selection, device: str) -> Network:
-    return load_network(weights, arch, _images(selection, device).train, pick_device(device))
-
-
-def run_spec(
-    spec: RunSpec, paths: RunPaths, device: str = "auto", on_epoch: EpochDone | None = None, **more: Any
-) -> dict[str, Any]:
-    """Carries out ``spec`` unless it is complete already; returns its outcome.
-
-    ``more`` goes to :func:`runners.loop.train_student`.
-    """
-    if is_complete(paths):
-        try:
-            outcome: dict[str, Any] = read_done(paths)["extra"]["outcome"]
-        except (KeyError, TypeError):
-            raise MissingError(f"{paths.done} tells no outcome; remove it to train the run again") from None
-        return outcome
-    images = _images(spec.selection, device)
-    _check_same("the training images", spec.dataset_sha256, images.train.digest)
-    teacher = None
-    if spec.teaching is None:
-        teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
-        _check_same(f"the teacher {spec.teacher_weights}", spec.teacher_sha256, teacher.sha256)
-    return train_student(spec, paths, images.train, images.test, teacher, on_epoch, images.validation, **more)
-
-
-def _check_same(what: str, planned: str, found: str) -> None:
-    if planned != found:
-        raise MissingError(
-            f"{what} are not those that the run was planned with: sha256 {found[:12]}, not {planned[:12]}"
-        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,7 +65,7 @@ def _run(args: argparse.Namespace, ranks: Ranks) -> int:
         raise UsageError(f"--keep-every is a number of seconds from 0, not {args.keep_every}")
     spec = _spec(args)
     paths = spec.paths(args.out)
-    splits = _images(spec.selection, args.device)
+    splits = images_of(spec.selection, args.device)
     steps = -(-len(splits.train) // spec.recipe.batch_size)
     parts_of(spec, splits.train, ranks)  # says now what would fail later
     with (
@@ -153,7 +112,7 @@ def _introduce(spec: RunSpec, splits: Splits, device: str, ranks: Ranks, progres
     """The first lines: what is trained, how good the teacher is, on what."""
     quality, sha, name, mode = None, "none", spec.teacher, "follows the student"
     if spec.teaching is None:
-        teacher = _teacher(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
+        teacher = teacher_of(spec.teacher_weights, spec.teacher_arch, spec.selection, device)
         quality, sha, name = remembered(teacher, splits.test), teacher.sha256, teacher.name
         mode = "evaluation mode, BatchNorm folded" if spec.fold_teacher else "evaluation mode"
         for note in teacher.notes:
@@ -229,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _spec(args: argparse.Namespace) -> RunSpec:
     selection = selection_of(args)
-    train_set = _images(selection, args.device).train
+    train_set = images_of(selection, args.device).train
     student = models.canonical(args.student)
     try:
         kd = KdSection(

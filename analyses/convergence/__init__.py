@@ -31,6 +31,7 @@ from analyses.figures.convergence import ConvergenceFacts, draw_convergence
 from analyses.study import Study
 from analyses.study.networks import load_teacher, selected
 from analyses.study.settings import FIXED, TrainedRun, trained_runs
+from analyses.study.traits import TEACHERS, Need
 from analyses.words import CANNOT
 from kdstats.errors import KdstatsError, UsageError
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from kdstats.teacher.evaluation import Evaluation
 
 QUESTION = "How many teacher passes does T. stddev take, by the published protocol and by the efficient one?"
+NEEDS: tuple[Need, ...] = (TEACHERS,)
+LONG = "it asks the teacher for thousands of batches anew"
 HEADS = {"seconds": "seconds of its views"}
 POOLS, REPEATS, TOLERANCE = 40, 3, 0.01
 LEAST_POOLS, LEAST_REPEATS = 10, 3

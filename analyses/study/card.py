@@ -5,27 +5,78 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from analyses.study.shape import Count, Finite, Fraction, Seed, Setting, Shape, check_shape
+from analyses.study.shape import read_json as read_json
 from kdstats.errors import CheckError, MissingError
-from kdstats.json_text import parse_json
 
 SCHEMA = "kdstats/study-card/1"
 SELECTION = "last epoch"
 
-_KEYS = {
-    "name": str,
-    "dataset": dict,
-    "pairs": list,
-    "schemes": list,
-    "seeds": list,
-    "recipe": dict,
-    "kd": dict,
-    "teachers": dict,
-    "runs": dict,
-    "selection": str,
-    "provenance": dict,
-}
+# Runs that a study may ask for: ten thousand are many.
+MOST_RUNS = 1_000_000
+_ANEW = "`python -m runners.study run` writes it anew"
+_Names = Annotated[list[str], Field(min_length=1, max_length=100_000)]
+_Seeds = Annotated[list[Seed], Field(min_length=1, max_length=100_000)]
+
+
+class _Data(Shape):
+    name: str
+    classes: Count
+    sha256: str | None = None
+    train: Count | None = None
+    test: Count | None = None
+
+
+class _Teacher(Shape):
+    sha256: str | None = None
+    path: str | None = None
+    arch: str | None = None
+    test_accuracy: Fraction | None = None
+    test_loss: Finite | None = None
+    scheme: str | None = None
+
+
+class _Failed(Shape):
+    teacher: str | None = None
+    student: str | None = None
+    variant: str | None = None
+    scheme: str | None = None
+    seed: Seed | None = None
+    error: str | None = None
+    log: str | None = None
+
+
+class _Runs(Shape):
+    planned: Annotated[int, Field(ge=0, le=MOST_RUNS)]
+    done: Annotated[int, Field(ge=0, le=MOST_RUNS)]
+    failed: list[_Failed] = Field(default_factory=list)
+
+
+class _Variant(Shape):
+    pairs: _Names
+    schemes: _Names
+    seeds: _Seeds
+    kd: dict[str, Setting] | None = None
+
+
+class _Document(Shape):
+    name: str
+    dataset: _Data
+    pairs: _Names
+    schemes: _Names
+    seeds: _Seeds
+    recipe: dict[str, Setting]
+    kd: dict[str, Setting]
+    teachers: dict[str, _Teacher]
+    runs: _Runs
+    selection: str
+    provenance: dict[str, Setting]
+    threads: int | None = None
+    variants: dict[str, _Variant] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +128,13 @@ class Card:
     variants: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] | None = None
     losses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def asked_count(self) -> int:
+        """How many :meth:`asked` gives."""
+        own = self.variants or {}
+        each = (own.get(pair, (self.schemes, self.seeds)) for pair in self.pairs)
+        return sum(len(schemes) * len(seeds) for schemes, seeds in each)
+
     def asked(self) -> Iterator[tuple[str, str, int]]:
         """``(pair, scheme, seed)`` of every run asked for."""
         for pair in self.pairs:
@@ -86,82 +144,72 @@ class Card:
                     yield pair, scheme, seed
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """An object from a JSON file; raises ``MissingError`` when it is absent, broken or no object."""
-    try:
-        loaded = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{path} is not a readable {what}: {error}") from None
-    if not isinstance(loaded, dict):
-        raise MissingError(f"{path} is not a {what}: it holds no JSON object")
-    return loaded
-
-
 def read_card(path: Path) -> Card:
     """The card at ``path``.
 
     Raises:
         MissingError: No readable card, another schema, or keys are missing or of the wrong kind.
-        CheckError: Outcomes were selected otherwise than by the last epoch.
+        CheckError: Outcomes were selected otherwise than by the last epoch, or numbers that cannot be: more runs done
+            than planned, an accuracy above 1.
     """
     raw = read_json(path, "study card")
     if raw.get("schema") != SCHEMA:
         raise MissingError(f"{path} has schema {raw.get('schema')!r}, expected {SCHEMA!r}")
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(raw.get(key), kind)]
-    wrong += [f"dataset.{key}" for key in ("name", "classes") if key not in (raw.get("dataset") or {})]
-    wrong += [
-        f"runs.{key}" for key in ("planned", "done") if not isinstance((raw.get("runs") or {}).get(key), int)
-    ]
-    if wrong:
-        raise MissingError(f"{path} lacks {', '.join(dict.fromkeys(wrong))} (or holds another kind of value)")
+    check_shape(_Document, raw, path, anew=_ANEW)
     if raw["selection"] != SELECTION:
         raise CheckError(
             f"{path} selects outcomes by {raw['selection']!r}; a report compares students after the "
             f"{SELECTION}"
             " only (a best epoch is chosen on the test set)"
         )
-    pairs = tuple(map(str, raw["pairs"]))
-    odd = [pair for pair in pairs if pair.count("/") != 1]
-    if odd:
-        raise MissingError(f"{path}: pair {odd[0]!r} is not teacher/student")
-    try:
-        variants = {
-            f"{pair} [{name}]": (tuple(map(str, said["schemes"])), tuple(map(int, said["seeds"])))
-            for name, said in (raw.get("variants") or {}).items()
-            for pair in map(str, said["pairs"])
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MissingError(f"{path}: its variants lack pairs, schemes or seeds ({error!r})") from None
-    threads = raw.get("threads")
-    return Card(
+    arms = raw.get("variants") or {}
+    pairs = tuple(raw["pairs"])
+    for pair in (*pairs, *(pair for arm in arms.values() for pair in arm["pairs"])):
+        # " [" begins the variant wherever a pair is named.
+        if " [" in pair or [bool(side) for side in pair.split("/")] != [True, True]:
+            raise MissingError(f"{path}: pair {pair!r} is not teacher/student; {_ANEW}")
+    variants = {
+        f"{pair} [{name}]": (tuple(arm["schemes"]), tuple(arm["seeds"]))
+        for name, arm in arms.items()
+        for pair in arm["pairs"]
+    }
+    runs = raw["runs"]
+    card = Card(
         name=raw["name"],
         dataset=raw["dataset"],
         pairs=tuple(variants) or pairs,
-        schemes=tuple(map(str, raw["schemes"])),
-        seeds=tuple(map(int, raw["seeds"])),
+        schemes=tuple(raw["schemes"]),
+        seeds=tuple(raw["seeds"]),
         recipe=raw["recipe"],
         kd=raw["kd"],
         teachers=raw["teachers"],
-        planned=raw["runs"]["planned"],
-        done=raw["runs"]["done"],
-        failed=tuple(_failed(item, pairs) for item in raw["runs"].get("failed", ())),
+        planned=runs["planned"],
+        done=runs["done"],
+        failed=tuple(_failed(item, pairs) for item in runs.get("failed", ())),
         provenance=raw["provenance"],
-        threads=threads if isinstance(threads, int) else None,
+        threads=raw.get("threads"),
         variants=variants or None,
-        losses={str(name): dict(said.get("kd") or {}) for name, said in (raw.get("variants") or {}).items()}
-        or {"": raw["kd"]},
+        losses={name: dict(arm.get("kd") or {}) for name, arm in arms.items()} or {"": raw["kd"]},
     )
+    if card.asked_count > MOST_RUNS:
+        raise CheckError(
+            f"{path} asks for {card.asked_count:,} runs, pairs by schemes by seeds, and plans {card.planned:,}; more "
+            f"than {MOST_RUNS:,} are no study; {_ANEW}"
+        )
+    if card.done > card.planned:
+        raise CheckError(f"{path} says that {card.done:,} of {card.planned:,} runs are done; {_ANEW}")
+    return card
 
 
 def _failed(item: Mapping[str, Any], pairs: tuple[str, ...]) -> FailedRun:
-    seed = item.get("seed")
-    named = f"{item['teacher']}/{item['student']}" if {"teacher", "student"} <= set(item) else ""
+    teacher, student = item.get("teacher"), item.get("student")
+    named = f"{teacher}/{student}" if teacher is not None and student is not None else ""
     if named and item.get("variant"):
         named += f" [{item['variant']}]"
     return FailedRun(
-        scheme=str(item.get("scheme", "")),
-        seed=None if seed is None else int(seed),
-        error=str(item.get("error", "")) or "no reason given",
-        log=str(item.get("log", "")),
+        scheme=item.get("scheme") or "",
+        seed=item.get("seed"),
+        error=item.get("error") or "no reason given",
+        log=item.get("log") or "",
         pair=named or (pairs[0] if len(pairs) == 1 else ""),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,8 @@ from kdstats.records.paths import StudyPaths, decode_name
 from kdstats.records.scanner import read_runs
 
 
-def used_folders(study: Study) -> list[tuple[str, str, int, Path]]:
+@functools.lru_cache(maxsize=4)  # a study in memory is one moment's; several questions walk its folders
+def used_folders(study: Study) -> tuple[tuple[str, str, int, Path], ...]:
     """``(pair, scheme, seed, folder)`` of every used run whose folder is there, in the order of :func:`run_folders`.
 
     A folder may hold runs that the tables do not speak of: with other weights of the teacher, say, or of a variant that
@@ -30,12 +32,12 @@ def used_folders(study: Study) -> list[tuple[str, str, int, Path]]:
     folders: dict[tuple[str, str, int], list[Path]] = {}
     for pair, scheme, seed, folder in run_folders(study.paths):
         folders.setdefault((networks_of(pair), scheme, seed), []).append(folder)
-    return [
+    return tuple(
         (str(row["pair"]), key[1], key[2], its)
         for key, there in folders.items()
         for row in rows.get(key, ())
         if (its := _of(row, there, alone=len(rows[key]) == 1)) is not None
-    ]
+    )
 
 
 def _of(row: dict[str, Any], folders: list[Path], *, alone: bool) -> Path | None:

@@ -12,12 +12,20 @@ import pandas as pd
 
 from analyses.study.card import Card, read_card
 from analyses.study.measured import Document, Measured, of_pair, read_documents
+from analyses.study.shape import LARGEST, MOST_EPOCHS
 from analyses.words import records
-from kdstats.errors import CheckError, MissingError
+from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.records.paths import StudyPaths
 from kdstats.records.scanner import read_runs, read_study
-from kdstats.records.schema import check
+from kdstats.records.schema import TABLES, check
 
+_POSITIVE = (0.0, LARGEST)
+_BOUNDS = {
+    "acc": (0.0, 1.0),
+    **dict.fromkeys(("t_stddev", "t_stddev_se", "t_stddev_low", "t_stddev_high"), _POSITIVE),
+    **dict.fromkeys(("seconds", "seeds", "excluded"), _POSITIVE),
+    **dict.fromkeys(("epochs", "epoch"), (0.0, MOST_EPOCHS)),
+}
 RELATIVE = 1e-6  # means may be formed in another order of summation, or in float32
 
 
@@ -33,6 +41,8 @@ class Study:
         study: Table ``study``, with the column ``pair``; rows without an outcome included.
         documents: Teacher → its teacher-only measurements.
         seed: Seed of everything that resamples in a report.
+        trusted: Whether networks that the study names as code or by an address may be loaded, and files outside of it
+            that name classes read.
     """
 
     paths: StudyPaths
@@ -41,6 +51,7 @@ class Study:
     study: pd.DataFrame
     documents: Mapping[str, tuple[Document, ...]]
     seed: int
+    trusted: bool = False
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -90,32 +101,45 @@ class Study:
         return pd.DataFrame(rows, columns=["pair", "scheme", "seed"])
 
 
-def load_study(root: str | Path, *, seed: int) -> Study:
+def load_study(root: str | Path, *, seed: int, trusted: bool = False) -> Study:
     """Reads and checks a study's directory.
 
     Args:
         root: The directory that ``python -m runners.study run`` wrote.
         seed: Seed of everything that resamples in a report.
+        trusted: See :class:`Study`; for studies of one's own.
 
     Raises:
         MissingError: Not a study: files or columns are missing, or a file is damaged.
-        CheckError: The tables contradict each other (last and best epochs mixed, a run counted twice, a loss
-            that is not finite, unlike definitions of T. stddev).
+        CheckError: The tables contradict each other (last and best epochs mixed, a run counted twice, unlike definitions
+            of T. stddev), or hold numbers that cannot be (an infinite loss, an accuracy above 1).
+        UsageError: No page can name the folder.
     """
     paths = StudyPaths(Path(root))
+    _check_name(paths.root)
     _check_files(paths)
     card = read_card(paths.root / "study.json")
     runs, study = _with_pair(read_runs(paths)), _with_pair(read_study(paths))
     check("runs", runs.columns)
     check("study", study.columns)
-    runs["excluded"] = runs["excluded"].astype(bool)
     _check_runs(runs, paths)
+    _check_numbers(runs[~runs["excluded"]], "runs", paths.runs)
+    _check_numbers(study, "study", paths.study)
     _check_selection(runs[~runs["excluded"]], study, paths)
     _check_definitions(study, paths)
     strangers = sorted(set(runs["pair"]) - set(card.pairs))
     if strangers:
         raise CheckError(f"{paths.runs} has pair {strangers[0]!r}, which study.json does not name")
-    return Study(paths, card, runs, study, read_documents(paths, card.teachers), seed)
+    return Study(paths, card, runs, study, read_documents(paths, card.teachers), seed, trusted)
+
+
+def _check_name(root: Path) -> None:
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of the folder {str(root)!r} is not UTF-8, so no page can name it; rename it"
+        ) from None
 
 
 def _check_files(paths: StudyPaths) -> None:
@@ -158,6 +182,22 @@ def _check_runs(runs: pd.DataFrame, paths: StudyPaths) -> None:
             "accuracy that is "
             "not finite and is not marked as excluded"
         )
+
+
+def _check_numbers(frame: pd.DataFrame, table: str, path: Path) -> None:
+    """Refuses what no measurement gives; NaN stands for what was not measured."""
+    for name in TABLES[table].names:
+        if name not in frame or TABLES[table][name].dtype not in ("float64", "int32"):
+            continue
+        values = frame[name].to_numpy(dtype=float, na_value=np.nan)
+        least, most = _BOUNDS.get(name.removesuffix("_last").removesuffix("_best"), (-LARGEST, LARGEST))
+        bad = (values < least) | (values > most)
+        if bad.any():
+            row = frame.iloc[int(bad.argmax())]
+            raise CheckError(
+                f"{path}: {name} is {values[bad][0]:g} for {row['pair']}, {row['scheme']}; it lies from {least:g} to "
+                f"{most:g}. Correct it, or have the study write its tables anew"
+            )
 
 
 def _check_selection(used: pd.DataFrame, study: pd.DataFrame, paths: StudyPaths) -> None:

@@ -2,16 +2,82 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from analyses.study.card import read_json
-from kdstats.errors import CheckError, MissingError
+from pydantic import Field
+
+from analyses.study.shape import Count, Finite, Number, Plain, Positive, Shape, check_shape, read_json
+from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.records.paths import StudyPaths, encode_name
 
 SCHEMA = "kdstats/evaluate-da/1"
+_ANEW = "`python -m runners.study run` measures it anew once the file is gone"
+
+
+class _Network(Shape):
+    name: str | None = None
+    arch: str | None = None
+    sha256: str | None = None
+
+
+class _Data(Shape):
+    name: str | None = None
+    sha256: str | None = None
+
+
+class _Covariance(Shape):
+    mean_covariance: Number | None = None
+    mean_covariance_low: Number | None = None
+    mean_covariance_high: Number | None = None
+    risk_variance: Number | None = None
+    design_effect: Number | None = None
+
+
+class _Row(Shape):
+    scheme: str
+    t_stddev: Positive
+    components: dict[str, Finite]
+    se: Positive = math.nan
+    low: Positive = math.nan
+    high: Positive = math.nan
+    teacher_forwards: Count = 0
+    teacher_entropy: Number = math.nan
+    design_effect: Finite = math.nan
+    effective_inputs: Finite = math.nan
+    covariance: _Covariance | None = None
+    rivals: dict[str, Number | None] = Field(default_factory=dict)
+    null: Number = math.nan
+
+
+class _Comparison(Shape):
+    a: str
+    b: str
+    low: Number
+    high: Number
+
+
+class _Shared(Shape):
+    originals_forwards: Number = math.nan
+
+
+class _Provenance(Shape):
+    seconds: Number = math.nan
+
+
+class _Measurement(Shape):
+    definition: Annotated[dict[str, Plain], Field(min_length=1)]
+    teacher: _Network
+    dataset: _Data
+    results: Annotated[list[_Row], Field(min_length=1)]
+    student: _Network | None = None
+    comparisons: list[_Comparison] = Field(default_factory=list)
+    skipped: dict[str, str] | None = None
+    shared: _Shared | None = None
+    provenance: _Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +118,23 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """The document at ``path``; raises ``MissingError`` naming what is absent or of another schema."""
+    """The document at ``path``.
+
+    Raises:
+        MissingError: It is absent, damaged or of another schema, or lacks something.
+        CheckError: It holds a number that cannot be: a T. stddev below 0 or infinite.
+    """
     raw = read_json(path, "teacher-only measurement")
     if raw.get("schema") != SCHEMA:
         raise MissingError(f"{path} has schema {raw.get('schema')!r}, expected {SCHEMA!r}")
-    absent = [key for key in ("definition", "teacher", "dataset", "results") if not raw.get(key)]
-    if absent:
-        raise MissingError(f"{path} lacks {', '.join(absent)}")
+    check_shape(_Measurement, raw, path, anew=_ANEW)
     against = {c["a"]: c for c in raw.get("comparisons", ()) if c.get("b") == "identity"}
     student = raw.get("student")
-    pupil = None if student is None else str(student.get("name") or student.get("arch") or "a student")
-    schemes = {}
-    for row in raw["results"]:
-        missing = [key for key in ("scheme", "t_stddev", "components") if key not in row]
-        if missing:
-            raise MissingError(f"{path}: a row of results lacks {', '.join(missing)}")
-        name = str(row["scheme"])
-        schemes[name] = Measured(name, row, against.get(name), pupil, path)
+    pupil = None if student is None else student.get("name") or student.get("arch") or "a student"
+    schemes = {
+        name: Measured(name, row, against.get(name), pupil, path)
+        for name, row in ((row["scheme"], row) for row in raw["results"])
+    }
     return Document(
         path=path,
         teacher=raw["teacher"],
@@ -91,7 +157,10 @@ def read_documents(
     """
     found = {}
     for teacher, said in teachers.items():
-        folder = paths.t_stddev / encode_name(teacher, "teacher")
+        try:
+            folder = paths.t_stddev / encode_name(teacher, "teacher")
+        except UsageError as error:
+            raise MissingError(f"{paths.root / 'study.json'}: {error}") from None
         documents = [read_document(path) for path in sorted(folder.glob("*.json"))]
         for document in documents:
             was, due = document.teacher.get("sha256"), said.get("sha256")

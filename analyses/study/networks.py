@@ -2,6 +2,9 @@
 
 Needs what a study keeps beside its tables: the students' ``last.safetensors``, the teachers' weights at the paths in
 ``study.json``, and the data set. torch is imported inside the functions, so a study without these costs nothing.
+
+A study may come from a stranger. What it names is looked up only if it is a weights file and an architecture of the
+registry, unless its reader trusts it (:attr:`analyses.study.Study.trusted`).
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from analyses.study import Study
 from analyses.study.settings import FIXED, TrainedRun, trained_runs
 from analyses.words import CANNOT, count
 from kdstats.errors import CheckError, KdstatsError, MissingError
+from kdstats.small_file import read_text_of
 
 if TYPE_CHECKING:
     from kdstats.data import LabelledImages, Selection
     from kdstats.teacher.network import Network
 
 TEACHER, STUDENT = "teacher", "student"
+TRUST = "pass --trust to reports.build"
 BATCH = 500
 Floats = NDArray[np.float64]
 
@@ -163,39 +168,52 @@ def selected(study: Study, run: TrainedRun) -> Selection:
     """The choice of images that a run was trained and tested on.
 
     Raises:
-        MissingError: ``study.toml`` is not readable, so the data's place is unknown.
+        MissingError: ``study.toml`` is not readable, so the data's place is unknown, or the classes stand in a file whose
+            place a study that is not trusted names: what is in it would be told.
     """
     from kdstats.data import Selection
 
+    classes = run.settings.get("classes")
+    if classes is not None and classes.lstrip().startswith("@") and not study.trusted:
+        raise MissingError(
+            f"{run.folder / 'run.json'} takes its classes from a file of this machine, {classes}; {TRUST} if you trust it"
+        )
     wanted = {name: run.settings.get(name) for name in ("img_size", "classes", "per_class", "val_split")}
     return Selection(str(run.settings["dataset"]), _data_path(study.paths.study_toml), **wanted)
 
 
 def _data_path(settings: Path) -> str | None:
     try:
-        path = tomllib.loads(settings.read_text(encoding="utf-8")).get("study", {}).get("data")
-    except (OSError, ValueError) as error:
+        said = tomllib.loads(read_text_of(settings, "study file")).get("study", {})
+        path = said.get("data")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise MissingError(
             f"{settings} is not readable TOML, so the data's place is unknown: {error}"
         ) from None
-    return None if path is None else str(path)
+    if path is not None and not isinstance(path, str):
+        raise MissingError(f"{settings}: data is {path!r}, not the name of a folder")
+    return path
 
 
 def load_teacher(study: Study, teacher: str, images: LabelledImages) -> Network:
     """A teacher of the study, its weights compared with the card's hash.
 
     Raises:
-        MissingError: No weights at the card's path, or they do not fit.
+        MissingError: No weights at the card's path, they do not fit, or a study that is not trusted names a network by
+            code or address.
         CheckError: The weights are not those of the study.
     """
     import torch
 
     from kdstats.teacher.load import load_network
+    from kdstats.teacher.sources import refuse_foreign
 
     card = study.card.teachers.get(teacher, {})
     if not card.get("path"):
         raise MissingError("study.json gives no path of its weights")
     arch = card.get("arch") if str(card["path"]).endswith((".safetensors", ".pth", ".pt")) else None
+    if not study.trusted:
+        refuse_foreign(card["path"], arch, str(study.paths.root / "study.json"), TRUST, TEACHER)
     found = load_network(card["path"], arch, images, torch.device("cpu"))
     if card.get("sha256") not in (None, found.sha256):
         raise CheckError(f"{card['path']} has another sha256 than the study's card says")
@@ -206,16 +224,19 @@ def load_student(run: TrainedRun, images: LabelledImages) -> Network:
     """The student after the last epoch.
 
     Raises:
-        MissingError: Its weights are gone or do not fit.
+        MissingError: Its weights are gone or do not fit, or a study that is not trusted names code as its architecture.
     """
     import torch
 
     from kdstats.teacher.load import load_network
+    from kdstats.teacher.sources import refuse_foreign
 
-    weights = run.folder / "last.safetensors"
+    weights, arch = run.folder / "last.safetensors", run.pair.split("/")[1]
     if not weights.is_file():
         raise MissingError(f"no weights at {weights}")
-    return load_network(weights, run.pair.split("/")[1], images, torch.device("cpu"), role=STUDENT)
+    if not run.study.trusted:
+        refuse_foreign(str(weights), arch, str(run.study.paths.root / "study.json"), TRUST, STUDENT)
+    return load_network(weights, arch, images, torch.device("cpu"), role=STUDENT)
 
 
 def _answers(network: Network, images: LabelledImages) -> Answers:

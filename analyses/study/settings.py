@@ -10,14 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import AfterValidator, Field
 
 from analyses.study import Study, networks_of, used_folders
-from analyses.study.card import read_json
+from analyses.study.shape import (
+    MOST_EPOCHS,
+    Epochs,
+    Finite,
+    Fraction,
+    Setting,
+    Shape,
+    check_shape,
+    read_json,
+)
 from analyses.words import records
-from kdstats.errors import CheckError, MissingError
+from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.schemes.naming.expression import Expression, parse
 
 # ``run.json`` leaves out a setting that came after the first runs while it has its default.
@@ -43,6 +53,64 @@ DEFAULTS: dict[str, Any] = {
 # No number depends on these, or they only name what others say.
 SILENT = frozenset({"seed", "log_every", "log_dtype", "recipe.name", "recipe.source", "recipe.milestones"})
 FIXED = "fixed"
+# Parameters of schemes that analyses reckon with.
+_MEASURES = ("scheme.alpha", "scheme.unmixed")
+_ANEW = "`python -m runners.study run` trains the run anew once its folder is gone"
+
+
+def _parameters(value: Any) -> Any:
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    ):
+        raise ValueError("should be pairs of a name and a value")
+    return value
+
+
+class _Recipe(Shape):
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=1, le=2**31)]
+    milestones: list[Annotated[float, Field(ge=0, le=MOST_EPOCHS)]] = Field(default_factory=list)
+
+
+class _Teaching(Shape):
+    teachers: Annotated[int, Field(ge=1, le=10_000)] = 1
+    period: Finite = 0.0
+    unit: str = ""
+    restart: str = ""
+    then: list[str] | None = None
+
+
+class _Run(Shape):
+    dataset: str
+    scheme: str
+    draws: str
+    recipe: _Recipe
+    objective: str = ""
+    objective_params: Annotated[Setting, AfterValidator(_parameters)] = None
+    temperature: Finite = 1.0
+    beta: Finite | None = 0.0
+    teaching: _Teaching | None = None
+    img_size: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    classes: str | None = None
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    val_split: Fraction | None = None
+
+
+def _level(name: str) -> str:
+    if "." in name:
+        raise ValueError("should be one level of a name, without a dot")
+    return name
+
+
+class _AnySettings(Shape):
+    run: dict[Annotated[str, AfterValidator(_level)], Setting]
+
+
+class _RunCard(Shape):
+    run: _Run
+    digest: str | None = None
+    recipe_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +175,9 @@ def trained_runs(*studies: Study) -> tuple[TrainedRun, ...]:
                     f"{study.paths.root}: no run.json for {row['pair']}, {row['scheme']}, seed {row['seed']} (recipe "
                     f"{str(row['recipe_digest'])[:8]}), so its settings are unknown"
                 )
-            run = TrainedRun(study, row, flat(card["run"]), folder, str(card.get("digest", folder.name)))
+            run = TrainedRun(
+                study, row, _flat(card["run"], folder), folder, str(card.get("digest", folder.name))
+            )
             twin = found.setdefault(run.digest, run)
             if twin.row["test_loss_last"] != row["test_loss_last"]:
                 raise CheckError(
@@ -122,8 +192,23 @@ def _card(folder: Path | None) -> dict[str, Any] | None:
         return None
     card = read_json(folder / "run.json", "card of a run")
     if not isinstance(card.get("run"), dict):
-        raise MissingError(f"{folder / 'run.json'} has no settings under 'run'")
+        raise MissingError(f"{folder / 'run.json'} has no settings under 'run'; {_ANEW}")
+    check_shape(_RunCard, card, folder / "run.json", anew=_ANEW)
+    check_shape(_AnySettings, card, folder / "run.json", anew=_ANEW)
     return card
+
+
+def _flat(run: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """As :func:`flat`; raises ``MissingError`` that names the file where the scheme is none."""
+    try:
+        out = flat(run)
+    except UsageError as error:
+        raise MissingError(f"{folder / 'run.json'}: {error}; {_ANEW}") from None
+    reckoned = (*_MEASURES, *(("beta",) if out["objective"] != "kd" else ()))
+    odd = [name for name in reckoned if not isinstance(out.get(name, 0.0), int | float)]
+    if odd:
+        raise MissingError(f"{folder / 'run.json'}: {odd[0]} is {out[odd[0]]!r} and no number; {_ANEW}")
+    return out
 
 
 def flat(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,18 +117,36 @@ def _read_header(path: Path, metadata: Mapping[bytes, bytes] | None, table: sc.T
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn whatever pyarrow raises on reading into a ``MissingError`` that names the file."""
+    """Turn whatever pyarrow raises on reading into a ``MissingError`` that names the file.
+
+    Only what is wrong with the content is a reason to record a part again: a file that the system does not give out may
+    be whole.
+    """
     try:
         yield
     except MissingError:
         raise
     except FileNotFoundError as error:
         raise MissingError(f"no file {path}.") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except UnicodeEncodeError as error:
         raise MissingError(
-            f"{path} is truncated, damaged or no Parquet file ({why}). Delete it and record that part again."
+            f"{path} cannot be opened: the name of its folder is not UTF-8. Rename the folder."
         ) from error
+    except MemoryError as error:  # pyarrow's own is one as well
+        raise MissingError(
+            f"{path} does not fit into memory ({_first_line(error)}). Read it where there is more, or distrust it."
+        ) from error
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # pyarrow's, of the content, have none
+            raise MissingError(f"{path} cannot be read: {error.strerror or _first_line(error)}.") from error
+        raise MissingError(
+            f"{path} is truncated, damaged or no Parquet file ({_first_line(error)}). Delete it and record that part "
+            "again."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -140,6 +158,8 @@ def open_part(path: Path, table_name: str) -> Iterator[tuple[Any, Header]]:
     """
     kind = sc.table(table_name)
     with naming(path):
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
+            raise MissingError(f"{path} is no regular file.")
         # Buffering ahead keeps the raw bytes of every row group until the file is closed.
         file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     with file:

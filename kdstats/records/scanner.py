@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kdstats.errors import CheckError, MissingError, UsageError, unknown
 from kdstats.records import schema as sc
 from kdstats.records.arrow import Header, naming, open_part
+from kdstats.records.frame import read_frame
 from kdstats.records.paths import RunPaths, StudyPaths, epoch_parts
 from kdstats.records.sink import SUM_TOLERANCE
 from kdstats.records.writer import GROUP_ROWS, recorded_pools, verify_done
@@ -296,7 +297,7 @@ def read_runs(study: str | Path | StudyPaths) -> pd.DataFrame:
     """Table ``runs`` of a study's directory, or of a Parquet file; excluded runs are in it, marked.
 
     Raises:
-        MissingError: The file is absent, damaged or foreign, or lacks columns.
+        MissingError: The file is absent, damaged, foreign or too large, or lacks columns or holds others than it should.
     """
     return _read_frame(study, "runs")
 
@@ -312,6 +313,4 @@ def _read_frame(study: str | Path | StudyPaths, table_name: str) -> pd.DataFrame
         path = paths.runs if table_name == "runs" else paths.study
     else:
         path = Path(study)
-    with open_part(path, table_name) as (file, _), naming(path):
-        frame: pd.DataFrame = file.read().to_pandas()
-    return frame
+    return read_frame(path, table_name)

@@ -20,6 +20,34 @@ def is_file_source(source: str | Path) -> bool:
     return not text.startswith(pretrained.PREFIXES) and not architectures.is_factory(text)
 
 
+def refuse_foreign(source: str, arch: str | None, where: str, trust: str, role: str) -> None:
+    """Refuses a network that a file of others names, unless it is a weights file of an architecture that runs no code.
+
+    To be asked before anything else is done with the names: looking one up may import it.
+
+    Args:
+        source: See :func:`kdstats.teacher.load.load_network`.
+        arch: Likewise.
+        where: The file that names it, for the message.
+        trust: What a user who trusts the file can do.
+        role: ``teacher`` or ``student``, for messages.
+
+    Raises:
+        MissingError: ``source`` is a function, a library's network or an address, or no regular file; ``arch`` names a
+            function, or nothing known.
+    """
+    if not is_file_source(source):
+        raise MissingError(
+            f"{where} names a {role} by code or address, {source}, not a weights file; {trust} if you trust it"
+        )
+    try:
+        _check_file(Path(source), arch, role, None)
+    except UsageError as error:
+        raise MissingError(f"{where}: {error}") from None
+    if arch is not None:
+        architectures.harmless(arch, where, trust)
+
+
 def flag_of(role: str, what: str) -> str:
     """The option that describes the network of a role: ``--arch`` or ``--student-arch``, and so on."""
     return f"--{what}" if role == "teacher" else f"--{role}-{what}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from kdstats.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from runners.config import ExecutorSection
     from runners.executors.base import Executor
+    from runners.study_file.sections import ExecutorSection
 
 _EXECUTORS = {
     "local": "runners.executors.local:LocalExecutor",

@@ -62,7 +62,7 @@ def carry_out(
         stop: Whether the driver asks to stop; by default its sign in the study's folder is looked at.
         keep: Called after each epoch, when its state is on disk.
     """
-    from runners.student import run_spec
+    from runners.training.one_run import run_spec
 
     paths, asked = spec.paths(study), stop or StopSign(study, token).__bool__
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

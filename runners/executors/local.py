@@ -21,7 +21,7 @@ from runners.executors.base import GRACE, Attempts, Ending, Errand
 from runners.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from runners.config import ExecutorSection
+    from runners.study_file.sections import ExecutorSection
 
 _DIED = "its process died (killed, or out of memory)"
 

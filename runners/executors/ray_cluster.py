@@ -21,7 +21,7 @@ from runners.executors.store import Store
 from runners.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from runners.config import ExecutorSection
+    from runners.study_file.sections import ExecutorSection
 
 
 class RayExecutor:

@@ -24,7 +24,7 @@ from runners.executors.shipping import environment, ship_code, ship_specs
 from runners.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from runners.config import ExecutorSection
+    from runners.study_file.sections import ExecutorSection
 
 _ARRAY = 1000  # Slurm's usual limit of an array is 1001
 _DAY = 1440  # minutes

@@ -17,12 +17,12 @@ from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
 from runners.executors.attempt import failure_of
 from runners.executors.base import Errand, Executor, Outcome, StopSign
-from runners.plan import check_runs, make_runs
 from runners.progress import StudyProgress, say
 from runners.run_spec import RunSpec
 from runners.study.folder import gather, has_study, keep_settings, owned
+from runners.study.grid import check_runs, make_runs
 from runners.study.measuring import probe
-from runners.study.reporting import build
+from runners.study.page import build
 from runners.study.teachers import trained_teachers
 from runners.study_file import StudyFile
 

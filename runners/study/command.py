@@ -12,6 +12,7 @@ from kdstats.allocator import keep_pages
 from kdstats.errors import UsageError
 from runners import executors
 from runners.study.init import init, templates
+from runners.study.page import build, up_to_date
 
 _VERBS = {
     "init": "write a study file to start from",
@@ -72,7 +73,10 @@ def main(argv: list[str] | None = None) -> int:
         return init(args.file, args.template)
     if getattr(args, "workers", None) is not None and args.workers < 1:
         raise UsageError(f"at least 1 worker is needed, not {args.workers}")
-    from runners.study_file import read_study  # loads torch; `--help` and `init` need not wait for it
+    if args.verb == "report" and args.file.is_file() and not args.set and up_to_date(args.out):
+        build(args.out)
+        return 0
+    from runners.study_file import read_study  # loads torch, for which what comes before need not wait
 
     study = read_study(args.file, args.set)
     if args.verb == "report":

@@ -21,9 +21,9 @@ from kdstats.records.writer import is_complete
 from kdstats.teacher.accuracy import remembered
 from kdstats.teacher.network import Network
 from runners.claim import Claim
-from runners.collect import collect
-from runners.plan import recipe_of
 from runners.run_spec import RunSpec
+from runners.study.collect import collect
+from runners.study.grid import recipe_of
 from runners.study_file import StudyFile
 
 # A grid may grow; what makes another run of the same pair, scheme and seed may not change under the same tables and

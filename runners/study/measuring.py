@@ -17,11 +17,11 @@ from kdstats.teacher.evaluate import measure
 from kdstats.teacher.load import load_network
 from kdstats.teacher.network import Network
 from kdstats.teacher.protocols import Status
-from runners.collect import probe_files
-from runners.config import SELF
 from runners.progress import say
 from runners.run_spec import RunSpec
+from runners.study.collect import probe_files
 from runners.study_file import StudyFile
+from runners.study_file.sections import SELF
 
 
 def probe(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
-from runners.cost import cost
 from runners.executors.base import Executor
-from runners.plan import check_runs, make_runs
+from runners.study.cost import cost
+from runners.study.grid import check_runs, make_runs
 from runners.study.teachers import planned_teachers, untrained
 from runners.study_file import StudyFile
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from kdstats.console import INTERRUPTED
 from kdstats.records.paths import StudyPaths
-from runners.plan import make_runs
 from runners.progress import duration
 from runners.run_spec import RunSpec
 from runners.study.folder import has_study
+from runners.study.grid import make_runs
 from runners.study.standing import Standing, standing
 from runners.study.teachers import planned_teachers
 from runners.study_file import StudyFile

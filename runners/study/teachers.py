@@ -14,11 +14,11 @@ from kdstats.teacher.device import pick_device
 from kdstats.teacher.load import load_network, shipped_path
 from kdstats.teacher.network import Network
 from runners import recipes
-from runners import teacher as teacher_runner
-from runners.config import SELF, TeacherSection
 from runners.progress import say
 from runners.recipes import Recipe
 from runners.study_file import StudyFile
+from runners.study_file.sections import SELF, TeacherSection
+from runners.training.teacher_training import train
 
 
 def teacher_names(study: StudyFile) -> list[str]:
@@ -63,9 +63,7 @@ def trained_teachers(
         section = study.teacher.get(name, TeacherSection())
         weights = Path(weights_of(study, name, paths))
         test_set = study.study.selection.test().to(where)
-        teacher_runner.train(
-            name, train_set.to(where), test_set, recipe, section.seed, weights, asked=study.study.selection
-        )
+        train(name, train_set.to(where), test_set, recipe, section.seed, weights, asked=study.study.selection)
     return {name: _load(study, name, train_set, paths) for name in teacher_names(study)}
 
 

@@ -1,1 +1,1 @@
-"""The pieces of a student's training, which :mod:`runners.loop` puts together."""
+"""The pieces of a student's training, which :mod:`runners.training.loop` puts together."""

@@ -103,7 +103,7 @@ def test_forgetting_is_found_where_it_is(tmp_path: Path) -> None:
     told = [text for text in result.findings if "forgotten once or more differs" in text]
     assert len(told) == 1
     assert "under mixup by 0.1" in told[0]
-    assert "flip by" not in told[0]
+    assert "flip" not in told[0]
     assert "no scheme can be told from identity by the share of images never learnt" in " ".join(
         result.findings
     )

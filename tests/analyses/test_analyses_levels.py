@@ -27,6 +27,7 @@ from analyses import (
 )
 from analyses.inference.levels import LevelComparison
 from analyses.study import Study, load_study
+from analyses.study.names import split
 from analyses.study.settings import DEFAULTS, flat, trained_runs
 from kdstats.errors import CheckError, MissingError
 from kdstats.schemes.naming.parameters import parameters_of
@@ -232,12 +233,12 @@ def test_variants_of_one_study_are_compared(tmp_path: Path) -> None:
 
 
 def test_picking(tmp_path: Path) -> None:
-    assert picking.split("pick(mixup(alpha=0.2),criterion=kl)") == ("mixup(alpha=0.2)", "kl")
+    assert split("pick(mixup(alpha=0.2),criterion=kl)") == ("mixup(alpha=0.2)", "kl")
     levels = {"identity": 0.5, "cutmix": 0.45, "cutmix_pick_teacher": 0.35, "pick(cutmix,criterion=kl)": 0.45}
     planted = picking.run(one(tmp_path, "a", levels))
     assert set(planted.table["level"]) == {"no picking", "teacher's entropy", "teacher–student KL"}
     assert "teacher's entropy by −0." in planted.findings[1]
-    assert "KL by" not in planted.findings[1]
+    assert "KL" not in planted.findings[1]
     assert equal(picking.run(one(tmp_path, "b", {"cutmix": 0.5, "cutmix_pick_teacher": 0.5})))
     assert "no run picks its views" in picking.run(one(tmp_path, "c", {"cutmix": 0.5})).findings[0]
 

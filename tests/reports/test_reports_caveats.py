@@ -13,7 +13,7 @@ from pylatexenc.latex2text import LatexNodes2Text
 from synthetic_study import NINE, make_study
 
 from kdstats.records.part import write_table
-from reports.build import main
+from reports.build import build, main
 from reports.page import Page
 
 UNEQUAL = (
@@ -83,6 +83,29 @@ def test_the_latex_file_sets_them_before_the_answer(told: dict[str, str]) -> Non
     answer = text.index("has the lowest")
     for caveat in (INCOMPLETE, UNEQUAL):
         assert text.index(caveat) < answer
+
+
+def test_the_page_shows_them_on_its_first_screen(told: dict[str, str]) -> None:
+    lead = told["index.html"].partition('<header class="lead">')[2].partition("</header>")[0]
+    assert [lead.count(text) for text in (INCOMPLETE, UNEQUAL)] == [1, 1]
+
+
+@pytest.mark.parametrize(("accuracy", "told"), [(0.09, True), (0.12, True), (0.15, False)])
+def test_a_teacher_that_guesses_is_told_first(tmp_path: Path, accuracy: float, told: bool) -> None:
+    """Of 360 images in 10 classes: 12 % may still be luck, 15 % is not."""
+    root = make_study(tmp_path / "study", schemes=NINE[:3], curves=False)
+    card = json.loads((root / "study.json").read_text(encoding="utf-8"))
+    card["dataset"] |= {"classes": 10, "test": 360}
+    card["teachers"]["resnet8"]["test_accuracy"] = accuracy
+    (root / "study.json").write_text(json.dumps(card), encoding="utf-8")
+    page, _ = build(root)
+    said = [
+        text
+        for text in page.caveats()
+        if "no better on the test images than guessing among 10 classes" in text
+    ]
+    assert len(said) == told
+    assert not told or f"resnet8 ({100 * accuracy:.1f} %) does" in said[0]
 
 
 def test_a_study_on_equal_terms_has_none(whole: tuple[Page, Path]) -> None:

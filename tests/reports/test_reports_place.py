@@ -12,7 +12,7 @@ from settings_study import write_study
 from kdstats.errors import UsageError
 from kdstats.records.paths import StudyPaths
 from reports import compare, index
-from reports.build import build
+from reports.build import build, main
 from reports.place import check_page
 
 
@@ -142,3 +142,24 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UsageError, match="cannot be written to"):
         check_page(tmp_path / "new" / "index.html")
+
+
+@pytest.mark.parametrize("words", [[], ["--trust"]])
+def test_code_is_trusted_by_the_option_alone(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """The study names its teacher as a function, which leaves a trace when it is called."""
+    trace = tmp_path / "trace"
+    (tmp_path / "their_code.py").write_text(
+        f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n\ndef make():\n    raise ValueError('no network')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    card = json.loads((study / "study.json").read_text())
+    for teacher in card["teachers"].values():
+        teacher["path"] = "their_code:make"
+    (study / "study.json").write_text(json.dumps(card))
+    (study / "study.toml").write_text('[study]\nname = "s"\n')
+    assert main([str(study), "--quiet", "--ask", "convergence", *words]) == 0
+    assert trace.exists() == bool(words)
+    report = (study / "report" / "report.md").read_text()
+    assert ("--trust" in report) == (not words)

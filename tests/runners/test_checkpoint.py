@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runners.checkpoint import load_state, save_state
+from runners.training.checkpoint import load_state, save_state
 
 
 @pytest.fixture

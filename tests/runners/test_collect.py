@@ -55,9 +55,9 @@ def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_pa
     from kdstats.records.writer import is_complete
     from kdstats.teacher.load import load_network
     from runners import recipes
-    from runners.collect import collect
-    from runners.loop import train_student
     from runners.run_spec import RunSpec
+    from runners.study.collect import collect
+    from runners.training.loop import train_student
 
     train, test = data.load("digits", "train").head(320), data.load("digits", "test").head(50)
     teacher = load_network(None, None, train, torch.device("cpu"))
@@ -78,7 +78,7 @@ def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_pa
             raise OSError(5, "Input/output error")
 
         moment.setattr("pyarrow.parquet.ParquetFile", failing)
-        moment.setattr("runners.collect.sha256_file", failing)
+        moment.setattr("runners.study.collect.sha256_file", failing)
         with pytest.raises(MissingError, match="keeps its mark as complete"):
             collect(StudyPaths(tmp_path), specs)
     assert all(is_complete(spec.paths(tmp_path)) for spec in specs)
@@ -94,7 +94,7 @@ def test_a_damaged_part_is_reported_and_the_run_no_longer_called_complete(tmp_pa
 
 def test_the_released_statistic_is_one_number_in_the_study_and_in_estimate(tmp_path):
     from kdstats.recorded.estimate import estimate_run
-    from runners.collect import _released
+    from runners.study.collect import _released
 
     rng = np.random.default_rng(1)
     with Recorder(tmp_path / "run", classes=3, meta={"scheme": "identity"}) as recorder:

@@ -12,8 +12,8 @@ from kdstats import models
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.records.distances import FILE, read_distances
 from kdstats.teacher.network import state_sha256
-from runners.distance_log import DistanceLog
-from runners.distances import DEFINITION, answer_distances, linear_cka, parameter_distance
+from runners.training.distance_log import DistanceLog
+from runners.training.distances import DEFINITION, answer_distances, linear_cka, parameter_distance
 
 IMAGES = torch.randn(70, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from kdstats import models
 from kdstats.errors import CheckError, UsageError
-from runners.distances import answer_distances, linear_cka, parameter_distance
+from runners.training.distances import answer_distances, linear_cka, parameter_distance
 
 RNG = np.random.default_rng
 

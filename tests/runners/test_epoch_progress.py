@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runners import recipes
-from runners.epoch_progress import EpochProgress, epoch_line, first_lines
+from runners.training.epoch_progress import EpochProgress, epoch_line, first_lines
 
 ROOT = Path(__file__).parents[2]
 LINE = {
@@ -92,7 +92,7 @@ def test_without_a_terminal_there_is_one_line_per_epoch_and_no_loss_is_asked_for
 
 def test_what_is_left_counts_the_epochs_of_this_process_only(monkeypatch):
     clock = iter([0.0, 100.0, 110.0, 120.0])
-    monkeypatch.setattr("runners.epoch_progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("runners.training.epoch_progress.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
     with EpochProgress("title", epochs=8, steps=1, done=5, stream=stream) as progress:
         progress.end_epoch(6, LINE)  # 10 s for one epoch, two to go
@@ -102,7 +102,7 @@ def test_what_is_left_counts_the_epochs_of_this_process_only(monkeypatch):
 
 _ON_A_TERMINAL = f"""
 import time
-from runners.epoch_progress import EpochProgress
+from runners.training.epoch_progress import EpochProgress
 with EpochProgress("resnet20/resnet8 [cutmix]", epochs=2, steps=4) as progress:
     progress.say("resnet20 [60.91% test accuracy]")
     for epoch in (1, 2):

@@ -13,10 +13,10 @@ from kdstats.errors import CheckError, UsageError
 from kdstats.records.atomic import write_error
 from runners import executors, recipes
 from runners.claim import Claim
-from runners.config import ExecutorSection
 from runners.executors import attempt, shipping
 from runners.executors.base import Attempts, Ending, Errand, StopSign
 from runners.run_spec import RunSpec
+from runners.study_file.sections import ExecutorSection
 
 SETTINGS = ExecutorSection()
 
@@ -34,7 +34,7 @@ def carry(spec, tmp_path, monkeypatch):
     """One attempt, with ``run_spec`` replaced by what the test gives."""
 
     def carry(body):
-        monkeypatch.setattr("runners.student.run_spec", body)
+        monkeypatch.setattr("runners.training.one_run.run_spec", body)
         return attempt.carry_out(spec, tmp_path, "cpu", "token")
 
     return carry
@@ -237,7 +237,7 @@ def test_gpus_are_taken_in_turn(monkeypatch):
 
 def test_code_that_lies_in_the_folder_is_not_believed(tmp_path):
     code = shipping.ship_code(tmp_path)
-    altered, added = code / "runners" / "plan.py", code / "sitecustomize.py"
+    altered, added = code / "runners" / "run_spec.py", code / "sitecustomize.py"
     original = altered.read_bytes()
     altered.write_bytes(b"raise SystemExit('mine')")
     added.write_text("raise SystemExit('mine')")
@@ -246,7 +246,7 @@ def test_code_that_lies_in_the_folder_is_not_believed(tmp_path):
     (code / "runners" / "claim.py").unlink()
     (code / "runners" / "claim.py").symlink_to(outside)
     (code / "runners" / "__pycache__").mkdir(exist_ok=True)
-    (code / "runners" / "__pycache__" / "plan.cpython-311.pyc").write_bytes(b"code")
+    (code / "runners" / "__pycache__" / "run_spec.cpython-311.pyc").write_bytes(b"code")
     assert shipping.ship_code(tmp_path) == code
     assert altered.read_bytes() == original
     assert not added.exists()

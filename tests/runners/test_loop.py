@@ -15,9 +15,9 @@ from kdstats.records.writer import is_complete, read_done, verify_done
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.load import load_network
 from runners import recipes
-from runners.loop import train_student
 from runners.run_spec import RunSpec
 from runners.training.best import Best as _Best
+from runners.training.loop import train_student
 from runners.training.step import score
 
 

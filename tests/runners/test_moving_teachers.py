@@ -12,9 +12,9 @@ from torch import nn
 
 from kdstats import models
 from kdstats.errors import UsageError
-from runners.checkpoint import load_state, save_state
 from runners.moving_teachers import Averaging, MovingTeachers, ShiftSchedule
 from runners.objectives.kd import KD
+from runners.training.checkpoint import load_state, save_state
 from runners.training.teaching import TEACHINGS
 
 STEPS = 5

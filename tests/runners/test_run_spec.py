@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 import pytest
 
 from kdstats.teacher.network import Network
-from runners import plan, recipes
+from runners import recipes
 from runners.run_spec import _LATER, RunSpec
+from runners.study import grid as plan
 from runners.study_file import StudyFile
 from runners.training import teaching
 

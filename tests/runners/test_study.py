@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdstats.records.scanner import read_runs, read_study
-from runners.config import ExecutorSection
+from runners.study_file.sections import ExecutorSection
 
 ROOT = Path(__file__).parents[2]
 STUDY = """

@@ -11,11 +11,11 @@ from jsonschema import Draft202012Validator
 from kdstats import data, models, schemes
 from kdstats.errors import MissingError, UsageError
 from kdstats.teacher.network import Network
-from runners.config import SELF, ExcludeSection
-from runners.plan import make_runs, make_specs, recipe_of
 from runners.study import schema
+from runners.study.grid import make_runs, make_specs, recipe_of
 from runners.study.init import init, templates
 from runners.study_file import read_study
+from runners.study_file.sections import SELF, ExcludeSection
 from runners.training.student_loss import StudentLoss
 
 SHIPPED = sorted((Path(__file__).parents[2] / "runners" / "studies").glob("*.toml"))
@@ -253,7 +253,7 @@ def test_two_variants_that_are_one_run_are_refused(tmp_path):
 )
 def test_what_every_run_would_refuse_is_refused_before_a_teacher_is_trained(sections, said):
     from kdstats import data
-    from runners.plan import check_runs
+    from runners.study.grid import check_runs
     from runners.study_file import StudyFile
 
     study = StudyFile.model_validate(

@@ -71,9 +71,11 @@ def test_a_page_of_what_is_complete(ended, tmp_path, capfd, monkeypatch):
 
 
 def test_tables_that_are_up_to_date_are_left_alone(ended, monkeypatch):
-    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    built = []
+    monkeypatch.setattr("runners.study.command.build", built.append)
     before = {name: (ended[1] / name).stat().st_mtime_ns for name in ("runs.parquet", "study.json")}
     assert main(["report", ended[0], "--out", str(ended[1])]) == 0
+    assert built == [ended[1]]
     assert {name: (ended[1] / name).stat().st_mtime_ns for name in before} == before
 
 

@@ -14,6 +14,7 @@ from kdstats.errors import MissingError
 from kdstats.provenance import sha256_file
 from kdstats.teacher.load import load_network
 from runners import recipes, teacher
+from runners.training import teacher_training
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,9 @@ def sets():
 
 
 def _train(sets, out, epochs=3, seed=0, **more):
-    return teacher.train("lenet8", *sets, recipes.get("digits").with_epochs(epochs), seed, out, **more)
+    return teacher_training.train(
+        "lenet8", *sets, recipes.get("digits").with_epochs(epochs), seed, out, **more
+    )
 
 
 def test_the_same_recipe_and_seed_give_the_same_weights(sets, tmp_path):
@@ -35,7 +38,7 @@ def test_the_same_recipe_and_seed_give_the_same_weights(sets, tmp_path):
 
 def test_an_interrupted_training_continues_exactly(sets, tmp_path, monkeypatch):
     whole = _train(sets, tmp_path / "whole.safetensors")
-    real, calls = teacher.save_state, []
+    real, calls = teacher_training.save_state, []
 
     def stop_after_two(path, state):
         real(path, state)
@@ -43,10 +46,10 @@ def test_an_interrupted_training_continues_exactly(sets, tmp_path, monkeypatch):
         if state["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(teacher, "save_state", stop_after_two)
+    monkeypatch.setattr(teacher_training, "save_state", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         _train(sets, tmp_path / "cut.safetensors")
-    monkeypatch.setattr(teacher, "save_state", real)
+    monkeypatch.setattr(teacher_training, "save_state", real)
     assert _train(sets, tmp_path / "cut.safetensors")["sha256"] == whole["sha256"]
     assert calls == [1, 2]
 
@@ -72,14 +75,14 @@ def test_a_target_that_would_replace_something_else_is_refused_first(tmp_path):
         ("card.json", "card.safetensors"),
     ):
         with pytest.raises(UsageError, match=said):
-            teacher.check_target(tmp_path / name)
+            teacher_training.check_target(tmp_path / name)
     assert (tmp_path / "package.json").read_text() == '{"name": "mine"}'
-    teacher.check_target(tmp_path / "new.safetensors")
+    teacher_training.check_target(tmp_path / "new.safetensors")
 
 
 def test_the_card_says_which_images_and_how_they_were_normalised(sets, tmp_path):
     asked = Selection("digits", classes="0,1,3", per_class=20)
-    card = teacher.train(
+    card = teacher_training.train(
         "lenet8",
         asked.train(),
         asked.test(),
@@ -97,23 +100,23 @@ def test_the_card_says_which_images_and_how_they_were_normalised(sets, tmp_path)
 
 @pytest.mark.parametrize(("scheme", "draws"), [("full_mixup@mixkd", None), ("recursive_mix", "batch")])
 def test_a_training_under_a_scheme_continues_exactly(sets, tmp_path, monkeypatch, scheme, draws):
-    augmented = teacher.Augmented(scheme, draws)
+    augmented = teacher_training.Augmented(scheme, draws)
     whole = _train(sets, tmp_path / "whole.safetensors", epochs=2, augmented=augmented)
     assert whole["sha256"] != _train(sets, tmp_path / "plain.safetensors", epochs=2)["sha256"]
     assert whole["scheme"] == schemes.record(scheme).name
     assert whole["targets"] == "labels"
-    real = teacher.save_state
+    real = teacher_training.save_state
 
     def stop_after_one(path, state):
         real(path, state)
         if state["epoch"] == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(teacher, "save_state", stop_after_one)
+    monkeypatch.setattr(teacher_training, "save_state", stop_after_one)
     with pytest.raises(Terminated):
         _train(sets, tmp_path / "cut.safetensors", epochs=2, augmented=augmented)
     assert (tmp_path / "cut.state.pt").exists()
-    monkeypatch.setattr(teacher, "save_state", real)
+    monkeypatch.setattr(teacher_training, "save_state", real)
     assert (
         _train(sets, tmp_path / "cut.safetensors", epochs=2, augmented=augmented)["sha256"] == whole["sha256"]
     )
@@ -122,8 +125,8 @@ def test_a_training_under_a_scheme_continues_exactly(sets, tmp_path, monkeypatch
 
 def test_views_replace_the_originals_and_are_taught_by_their_mixed_labels(sets):
     """The loss against its definition, λ log p(y) + (1 − λ) log p(y_partner), written out."""
-    made = teacher.Augmented("mixup", "sample").make(sets[0], 64)
-    loss = teacher._Loss(made, seed=3)
+    made = teacher_training.Augmented("mixup", "sample").make(sets[0], 64)
+    loss = teacher_training._Loss(made, seed=3)
     loss.start_epoch(0)
     batch = next(sets[0].in_order(64))
     x = sets[0].normalise(batch.images)
@@ -142,7 +145,7 @@ def test_views_replace_the_originals_and_are_taught_by_their_mixed_labels(sets):
         expected -= lam * log_p[i, batch.labels[own]] + (1 - lam) * log_p[i, batch.labels[other]]
     assert float(view.lam.min()) < 0.5
     assert float(loss.of(logits, batch.labels, view)) == pytest.approx(float(expected) / 64, rel=1e-5)
-    plain = teacher._Loss(None, seed=3)
+    plain = teacher_training._Loss(None, seed=3)
     plain.start_epoch(0)
     assert plain.images(x, batch.labels, batch.sample_id, 0, 0)[0] is x
     by_hand = -float(log_p[torch.arange(64), batch.labels].mean())
@@ -161,22 +164,22 @@ def test_dropout_continues_where_it_was(sets, tmp_path, monkeypatch):
     )
 
     def run(name, arch="dropping:make"):
-        return teacher.train(
+        return teacher_training.train(
             arch, *sets, recipes.get("digits").with_epochs(2), 0, tmp_path / f"{name}.safetensors"
         )
 
     whole = run("whole")
     assert whole["arch"] == "dropping:make"
-    real = teacher.save_state
+    real = teacher_training.save_state
 
     def stop_after_one(path, state):
         real(path, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(teacher, "save_state", stop_after_one)
+    monkeypatch.setattr(teacher_training, "save_state", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         run("cut")
-    monkeypatch.setattr(teacher, "save_state", real)
+    monkeypatch.setattr(teacher_training, "save_state", real)
     torch.manual_seed(99)
     assert run("cut")["sha256"] == whole["sha256"]
     # Its card names code, which only the user may ask for.

@@ -12,8 +12,8 @@ from kdstats.teacher.load import load_network, shipped_path
 from runners import recipes
 from runners.executors.attempt import carry_out, failure_of
 from runners.run_spec import RunSpec
-from runners.student import run_spec
 from runners.training import teaching
+from runners.training.one_run import run_spec
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def trained(monkeypatch):
     """Stands in for the training; the runs that would have begun."""
     begun = []
     monkeypatch.setattr(
-        "runners.student.train_student", lambda spec, *parts, **more: begun.append(spec) or {}
+        "runners.training.one_run.train_student", lambda spec, *parts, **more: begun.append(spec) or {}
     )
     return begun
 
@@ -47,7 +47,7 @@ def test_what_was_planned_is_trained(spec, tmp_path, trained):
 def test_other_images_are_refused(spec, tmp_path, trained):
     planned = replace(spec, dataset_sha256="ab" * 32)
     with pytest.raises(
-        MissingError, match="the training images are not those that the run was planned with"
+        MissingError, match="the training images: not what the run was planned with"
     ) as caught:
         run_spec(planned, planned.paths(tmp_path), "cpu")
     assert str(caught.value).endswith(f"sha256 {spec.dataset_sha256[:12]}, not abababababab")

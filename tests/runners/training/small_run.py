@@ -14,8 +14,8 @@ from kdstats.data import ImageSet
 from kdstats.records.paths import RunPaths
 from kdstats.records.scanner import scan
 from kdstats.teacher.network import Network
-from runners.loop import train_student
 from runners.run_spec import RunSpec
+from runners.training.loop import train_student
 
 
 @dataclass

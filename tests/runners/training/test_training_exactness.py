@@ -13,7 +13,7 @@ from small_run import World, same_run
 from kdstats.console import Terminated
 from kdstats.errors import MissingError
 from kdstats.records.writer import is_complete
-from runners import loop
+from runners.training import loop
 from runners.training.teaching import TEACHINGS
 
 

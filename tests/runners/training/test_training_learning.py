@@ -12,7 +12,7 @@ from small_run import World
 from kdstats import data
 from kdstats.teacher.load import load_network
 from runners import recipes
-from runners.loop import train_student
+from runners.training.loop import train_student
 
 
 def test_a_student_taught_by_the_teacher_beats_one_taught_by_labels(world: World, tmp_path):

@@ -210,7 +210,7 @@ def _comparable(study: StudyFile) -> str:
 
 def measure_run(spec: RunSpec, device: str) -> Measured:
     """A few steps of ``spec``, as the loop does them, with recording."""
-    from runners.loop import train_student
+    from runners.training.loop import train_student
 
     where = pick_device(device)
     whole, test = spec.selection.train(), spec.selection.test()

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from kdstats.errors import KdstatsError, MissingError, UsageError, nearest
-from runners.config import (
+from runners.study_file.sections import (
     SELF,
     ExcludeSection,
     ExecutorSection,

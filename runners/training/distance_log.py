@@ -18,7 +18,7 @@ from kdstats.errors import CheckError, KdstatsError, UsageError
 from kdstats.models.classifier import Classifier
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.distances import SCHEMA, parse
-from runners.distances import DEFINITION, answer_distances, linear_cka, parameter_distance, unwrapped
+from runners.training.distances import DEFINITION, answer_distances, linear_cka, parameter_distance, unwrapped
 
 
 class DistanceLog:

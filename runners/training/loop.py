@@ -27,10 +27,10 @@ from kdstats.records.paths import RunPaths
 from kdstats.records.recorder import Recorder
 from kdstats.teacher.accuracy import measure
 from kdstats.teacher.network import Network
-from runners.checkpoint import load_state, save_state
-from runners.distance_log import DistanceLog
 from runners.progress import say
 from runners.run_spec import RunSpec
+from runners.training.checkpoint import load_state, save_state
+from runners.training.distance_log import DistanceLog
 from runners.training.folder import end_of_epoch, finish, open_folder
 from runners.training.interrupts import Interrupts
 from runners.training.ranks import ALONE, Ranks

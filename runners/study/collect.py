@@ -21,8 +21,8 @@ from kdstats.recorded.steps import last_quarter, step_matrix
 from kdstats.records.part import write_table
 from kdstats.records.paths import RunPaths, StudyPaths
 from kdstats.records.writer import is_complete, read_done
-from runners.config import ExcludeSection
 from runners.run_spec import RunSpec
+from runners.study_file.sections import ExcludeSection
 
 # Settings have no place for what other columns say.
 _IDENTITY = frozenset({"dataset", "data", "dataset_sha256", "teacher", "student", "scheme", "seed"})

@@ -1,0 +1,45 @@
+"""The page of a study, built by a process of its own: runners import neither analyses nor reports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from kdstats.errors import MissingError
+from kdstats.json_text import parse_json
+from kdstats.records.paths import StudyPaths
+
+
+def build(out: Path) -> None:
+    """Starts ``python -m reports.build``.
+
+    Raises:
+        MissingError: It failed; it has said why.
+    """
+    root = Path(__file__).resolve().parents[2]
+    target = out.resolve()
+    # Relative where it can be, so that a page made inside the checkout names no machine's folders.
+    shown = target.relative_to(root) if target.is_relative_to(root) else target
+    done = subprocess.run([sys.executable, "-m", "reports.build", str(shown)], cwd=root, check=False)
+    if done.returncode:
+        raise MissingError(
+            f"the page of {out} could not be built (exit {done.returncode}); see the line above"
+        )
+
+
+def up_to_date(out: Path) -> bool:
+    """Whether the card counts as many complete runs as there are."""
+    card = card_of(out)
+    complete = sum(1 for _ in StudyPaths(out).run_root.glob("*/*/*/*/done.json"))
+    return card is not None and card["runs"].get("done") == complete
+
+
+def card_of(out: Path) -> dict[str, Any] | None:
+    """``study.json`` as it is; None where it is not there, or damaged."""
+    try:
+        card = parse_json((out / "study.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) and isinstance(card.get("runs"), dict) else None
