@@ -13,7 +13,19 @@ MOST = 64 << 20
 
 
 def read_text_of(path: Path, what: str = "text file", most: int = MOST) -> str:
-    """The text of a regular file, UTF-8.
+    """The text of a regular file, UTF-8; arguments as of :func:`read_bytes_of`.
+
+    Raises:
+        MissingError: It is absent, cannot be read, is no regular file, has more bytes, or is not UTF-8.
+    """
+    try:
+        return read_bytes_of(path, what, most).decode()
+    except UnicodeDecodeError as error:
+        raise MissingError(f"{path} is not a readable {what}: not UTF-8 at byte {error.start}") from None
+
+
+def read_bytes_of(path: Path, what: str = "file", most: int = MOST) -> bytes:
+    """The bytes of a regular file.
 
     Args:
         path: The file; a link is followed.
@@ -21,10 +33,10 @@ def read_text_of(path: Path, what: str = "text file", most: int = MOST) -> str:
         most: Bytes that it may have.
 
     Raises:
-        MissingError: It is absent, cannot be read, is no regular file, has more bytes, or is not UTF-8.
+        MissingError: It is absent, cannot be read, is no regular file, or has more bytes.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as stream:
+        with open(path, "rb", opener=without_waiting) as stream:
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
             # What a file says of its size need not be so: one byte more than allowed shows it.
             blob = stream.read(most + 1) if regular else b""
@@ -37,12 +49,9 @@ def read_text_of(path: Path, what: str = "text file", most: int = MOST) -> str:
         raise MissingError(
             f"{path} is not a readable {what}: it has more than {most >> 20} MiB, which none has that kdstats wrote"
         )
-    try:
-        return blob.decode()
-    except UnicodeDecodeError as error:
-        raise MissingError(f"{path} is not a readable {what}: not UTF-8 at byte {error.start}") from None
+    return blob
 
 
-def _without_waiting(file: str, flags: int) -> int:
+def without_waiting(file: str, flags: int) -> int:
     """Opens even a pipe at once, which would otherwise wait for its writer before it could be seen for what it is."""
     return os.open(file, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))

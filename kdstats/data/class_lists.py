@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kdstats.data.messages import printable
 from kdstats.errors import MissingError
+from kdstats.small_file import without_waiting
 
 # A list of all 21,000 classes of the full ImageNet with their words has less than one.
 SIZE_LIMIT = 4_000_000
@@ -45,11 +46,6 @@ class Line:
         return next((name for name in (self.text, self.named, *words[:1]) if name in known), None)
 
 
-def _without_waiting(file: str, flags: int) -> int:
-    """Opens even a pipe at once, which would otherwise wait for its writer before it could be seen for what it is."""
-    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def read_lines(file: Path) -> list[Line]:
     """The lines of a list that are not blank.
 
@@ -59,7 +55,7 @@ def read_lines(file: Path) -> list[Line]:
     """
     where = f"the list of classes {printable(file)}"
     try:
-        with open(file, "rb", opener=_without_waiting) as stream:
+        with open(file, "rb", opener=without_waiting) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise MissingError(f"{where} is no regular file")
             blob = stream.read(SIZE_LIMIT + 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdstats.errors import MissingError
 from kdstats.json_text import parse_json
+from kdstats.small_file import read_bytes_of
 
 SCHEMA = "kdstats/distances/1"
 FILE = "distances.jsonl"
@@ -30,10 +31,7 @@ def parse(path: Path) -> list[dict[str, Any]]:
     Raises:
         MissingError: As :func:`read_distances`.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise MissingError(f"cannot read {path}: {error.strerror or error}") from None
+    lines = read_bytes_of(path, "log of distances").decode("utf-8", errors="replace").splitlines()
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
         try:

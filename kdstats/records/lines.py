@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kdstats.errors import MissingError
 from kdstats.json_text import parse_json
+from kdstats.small_file import read_bytes_of
+
+MOST_LOG = 1 << 30  # bytes of a log; a million epochs have less
 
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:
@@ -29,6 +33,6 @@ def whole_epochs(metrics: Path) -> int:
 
 def _ended(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().split(b"\n")[:-1]
-    except OSError:
+        return read_bytes_of(path, "log", MOST_LOG).split(b"\n")[:-1]
+    except MissingError:
         return []

@@ -27,6 +27,7 @@ from kdstats.records.arrow import naming, open_part
 from kdstats.records.atomic import clean_temps, write_json_atomic
 from kdstats.records.part import GROUP_ROWS, PartWriter, write_table
 from kdstats.records.paths import RunPaths, epoch_names, epoch_parts
+from kdstats.small_file import read_text_of
 
 __all__ = [
     "GROUP_ROWS",
@@ -179,11 +180,11 @@ def write_done(paths: RunPaths, extra: Mapping[str, Any] | None = None) -> dict[
 
 def read_done(paths: RunPaths) -> dict[str, Any]:
     """The content of ``done.json``; raises ``MissingError`` if it is absent, damaged or foreign."""
+    if not os.path.lexists(paths.done):
+        raise MissingError(f"{paths.root} is incomplete: it has no done.json.")
     try:
-        done = parse_json(paths.done.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingError(f"{paths.root} is incomplete: it has no done.json.") from error
-    except (OSError, ValueError) as error:
+        done = parse_json(read_text_of(paths.done, "done.json"))
+    except ValueError as error:
         raise MissingError(f"{paths.done} is damaged: {error}.") from error
     if (
         not isinstance(done, dict)

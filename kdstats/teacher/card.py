@@ -10,6 +10,7 @@ from kdstats.data import LabelledImages
 from kdstats.data import card as data_card
 from kdstats.errors import MissingError, UsageError
 from kdstats.json_text import parse_json
+from kdstats.small_file import read_text_of
 from kdstats.teacher.normalisation import Constants
 from kdstats.teacher.notes import Note
 
@@ -24,7 +25,7 @@ def card_of(weights: Path) -> dict[str, Any]:
     try:
         if not card.is_file():
             return {}
-        loaded = parse_json(card.read_text(encoding="utf-8"))
+        loaded = parse_json(read_text_of(card, "card"))
     except (OSError, ValueError) as error:
         raise MissingError(f"{card} is not readable JSON: {error}") from None
     return loaded if isinstance(loaded, dict) else {}

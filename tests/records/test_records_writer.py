@@ -18,6 +18,7 @@ import pytest
 
 from kdstats.errors import CheckError, KdstatsError, MissingError, UsageError
 from kdstats.records import atomic
+from kdstats.records.lines import whole_epochs, whole_lines
 from kdstats.records.paths import RunPaths, StudyPaths
 from kdstats.records.scanner import read_pools, read_runs, read_study, scan
 from kdstats.records.writer import (
@@ -422,3 +423,14 @@ def test_a_quick_look_says_what_every_path_says(make_run: MakeRun, monkeypatch: 
     assert sum("missing" in problem for problem in verify_done(paths, quick=True, done=done)) == 13
     done["parts"]["a" * 300] = some  # longer than any file system's names
     assert f"{'a' * 300} is missing" in verify_done(paths, quick=True, done=done)[-1]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_mark_or_a_log_is_not_waited_for(tmp_path):
+    paths = RunPaths(tmp_path)
+    for path in (paths.done, paths.metrics):
+        os.mkfifo(path)
+    with pytest.raises(MissingError, match="it is no regular file"):
+        read_done(paths)
+    assert whole_lines(paths.metrics) == []
+    assert whole_epochs(paths.metrics) == 0
