@@ -5,14 +5,14 @@ BIN    := $(VENV)/bin
 OUT    ?= kdstats-out/quickstart
 DATA   := $(wildcard ../shared/data)
 
-.PHONY: study test lint types browser clean
+.PHONY: study test lint types browser latex clean
 
 study: $(VENV)/.ready
 	$(BIN)/python -m runners.study run runners/studies/quickstart.toml --out $(OUT)
 
-test: $(VENV)/.ready-test browser lint types
+test: $(VENV)/.ready-test browser latex lint types
 	OMP_NUM_THREADS=1 $(if $(DATA),KDSTATS_REQUIRE_DATA=1) \
-	$(if $(CI),KDSTATS_REQUIRE_BROWSER=1) \
+	$(if $(CI),KDSTATS_REQUIRE_BROWSER=1 KDSTATS_REQUIRE_LATEX=1) \
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 lint: $(VENV)/.ready-test
@@ -28,6 +28,13 @@ browser:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; \
 	else echo "no chromium and chromedriver found: the browser tests will be skipped"; fi
+
+# A report's LaTeX is set by a real pdfTeX; the same holds for it.
+latex:
+	@if command -v pdflatex >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends texlive-latex-recommended; \
+	else echo "no pdflatex found: the LaTeX test will be skipped"; fi
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("kdstats needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -26,6 +26,8 @@ _SIGNS = {
     "Σ": r"\Sigma",
     "⁻": "^-",
 }
+_BEYOND_LATIN = 0x250
+_KNOWN = frozenset("‐‑‒–—‘’‚“”„†‡•…‰‹›€™")  # to the kernel of LaTeX, in T1
 
 
 def document(page: Page) -> dict[str, Any]:
@@ -141,12 +143,15 @@ def commands(page: Page) -> str:
 
 def latex(page: Page) -> str:
     """One file for ``pdflatex`` that inputs the tables and shows the figures, each with its caption."""
-    parts = [
+    head = [
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
         r"\usepackage[margin=2cm]{geometry}",
-        r"\usepackage{booktabs,graphicx,newunicodechar}",
-        *(rf"\newunicodechar{{{sign}}}{{\ensuremath{{{macro}}}}}" for sign, macro in _SIGNS.items()),
+        r"\usepackage{booktabs,graphicx}",
+        # Engines that know Unicode by themselves have no such command, and need none.
+        r"\providecommand{\DeclareUnicodeCharacter}[2]{}",
+    ]
+    parts = [
         r"\begin{document}",
         rf"\section*{{{escape_latex(captions.title(page.study))}}}",
         *(rf"\emph{{{escape_latex(caveat)}}}\par" for caveat in page.caveats()),
@@ -168,7 +173,17 @@ def latex(page: Page) -> str:
             rf"\caption{{{escape_latex(_line(drawing.caption))}}}",
             r"\end{figure}",
         ]
-    return "\n".join([*parts, r"\end{document}"]) + "\n"
+    body = "\n".join([*parts, r"\end{document}"]) + "\n"
+    shown = body + "".join(view.write("latex") for view in page.every_table())
+    return "\n".join([*head, *_characters(shown), body])
+
+
+def _characters(text: str) -> list[str]:
+    """Declares what pdfTeX does not know: our own signs as mathematics, letters of other scripts by their number."""
+    known = [(sign, rf"\ensuremath{{{macro}}}") for sign, macro in _SIGNS.items()]
+    others = sorted({c for c in text if ord(c) >= _BEYOND_LATIN and c not in _SIGNS and c not in _KNOWN})
+    numbers = [(c, rf"\texttt{{[U+{ord(c):04X}]}}") for c in others]
+    return [rf"\DeclareUnicodeCharacter{{{ord(c):04X}}}{{{meaning}}}" for c, meaning in known + numbers]
 
 
 def _line(text: str) -> str:
