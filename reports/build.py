@@ -18,7 +18,7 @@ from analyses.study import Study, load_study
 from kdstats.console import run_program
 from kdstats.errors import UsageError
 from kdstats.records.atomic import clean_temps, write_bytes_atomic
-from reports import written
+from reports import published, written
 from reports.offers import fitting, offers
 from reports.page import Page, make_page
 from reports.place import check_own, check_page, check_report
@@ -101,7 +101,10 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m reports.build", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument(
-        "study", type=Path, metavar="DIR", help="directory of a study (python -m runners.study run)"
+        "study",
+        type=Path,
+        metavar="DIR",
+        help="directory of a study (python -m runners.study run), or published:wang2022, the paper's own numbers",
     )
     parser.add_argument(
         "--ask",
@@ -128,6 +131,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.seed < 0:
         raise UsageError(f"the seed must be 0 or more, got {options.seed}")
+    if (name := str(options.study)).startswith(published.PREFIX):
+        result, target = published.write(name.removeprefix(published.PREFIX), options.out, seed=options.seed)
+        sys.stdout.write(f"{published.verdicts(result)}\n{target}\n")
+        return 0
     page, target = build(
         options.study,
         options.out,

@@ -14,13 +14,20 @@ import scipy
 from analyses.published_wang2022.accuracy import CAUTION, LONG, RUNS, dataset_name
 from analyses.published_wang2022.claims import claims, findings
 from analyses.published_wang2022.reanalysis import QUESTION, X, Y
-from analyses.words import interval, number, p_value, records
+from analyses.published_wang2022.tables import (
+    accuracy_table,
+    claim_table,
+    contrast_table,
+    error_table,
+    mean_table,
+    panel_table,
+)
+from analyses.words import records
 from kdstats._version import __version__
-from kdstats.association.coefficients import SYMBOLS
 from kdstats.figures.correlation import CorrelationFacts, correlation_figure
 from kdstats.figures.style import save
 from kdstats.provenance import git_commit, sha256_file
-from kdstats.tables import to_csv, to_json, write
+from kdstats.tables import to_csv, to_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +36,20 @@ if TYPE_CHECKING:
 
 SCHEMA = "kdstats/published-wang2022/1"
 BARS = "± 1 standard deviation over runs, inferred from marker areas"
+CLAIMS_NOTE = "Statements of the paper in our words; the verdict follows from the intervals."
+PANELS_NOTE = (
+    "r without: the weakest r when one scheme is left out. Holm: over the ten panels, on the p-value of r."
+)
+ERRORS_NOTE = (
+    "Errors of the test loss: standard deviation over runs, inferred from marker areas, over √3; T. stddev taken as "
+    "exact. ImageNet is a single run and has none."
+)
+ACCURACY_NOTE = f"Mean ± standard deviation (n = {RUNS} runs), top-1 in percent. {CAUTION}"
+CONTRASTS_NOTE = (
+    "Differences between methods, in points, with pairs as the units (t over pairs; two teachers have two students, "
+    "so the last column takes teachers as units). Holm: over the contrasts of a data set. Alone: pairs whose own "
+    "3-against-3-run interval excludes 0."
+)
 
 
 def write_page(result: Published, out: Path) -> list[Path]:
@@ -52,6 +73,15 @@ def write_page(result: Published, out: Path) -> list[Path]:
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
     return [*(out / name for name in texts), save(drawn, out / "panels.png")]
+
+
+def reproduced(result: Published) -> str:
+    """How much there is, and whether the printed numbers follow from it."""
+    printed = 6 * len(result.study.titles)
+    return (
+        "Ten panels (pair on a data set) of nine schemes, and the accuracy tables. "
+        f"{printed - len(result.unreproduced)} of {printed} numbers printed above the panels are reproduced."
+    )
 
 
 def figure(result: Published) -> tuple[Figure, CorrelationFacts]:
@@ -144,136 +174,31 @@ def _csv(frame: pd.DataFrame) -> str:
 def markdown(result: Published, facts: CorrelationFacts) -> str:
     """The page."""
     made = provenance(result)
-    printed = 6 * len(result.study.titles)
     parts = [
         f"# {result.study.citation}: the published numbers, with intervals",
-        f"{QUESTION} Ten panels (pair on a data set) of nine schemes, and the accuracy tables. "
-        f"{printed - len(result.unreproduced)} of {printed} numbers printed above the panels are reproduced.",
+        f"{QUESTION} {reproduced(result)}",
         "## Claims and what the numbers say",
-        "Statements of the paper in our words; the verdict follows from the intervals.",
-        write("md", _claim_rows(result), ["statement", "verdict", "evidence"], {"statement": "the paper"}),
+        CLAIMS_NOTE,
+        claim_table(result).write("md"),
         "## What intervals add",
         "\n".join(f"- {text}" for text in findings(result)),
         "## Panels",
         "![Test loss against T. stddev, ten panels](panels.png)",
         facts.caption(),
-        _panel_table(result),
-        "r without: the weakest r when one scheme is left out. Holm: over the ten panels, on the p-value of r. Full "
-        "table: `correlations.csv`.",
+        panel_table(result).write("md"),
+        f"{PANELS_NOTE} Full table: `correlations.csv`.",
         "## Over panels",
-        _mean_table(result),
+        mean_table(result).write("md"),
         "## Errors of measurement",
-        _error_table(result),
-        "Errors of the test loss: standard deviation over runs, inferred from marker areas, over √3; T. stddev taken as "
-        "exact. ImageNet is a single run and has none.",
+        error_table(result).write("md"),
+        ERRORS_NOTE,
         "## Accuracy tables",
-        f"Mean ± standard deviation (n = {RUNS} runs), top-1 in percent. {CAUTION}",
-        *(_accuracy_table(result, dataset) for dataset in LONG),
-        "Differences between methods, in points, with pairs as the units (t over pairs; two teachers have two students, "
-        "so the last column takes teachers as units). Holm: over the contrasts of a data set. Alone: pairs whose own "
-        "3-against-3-run interval excludes 0.",
-        _contrast_table(result),
+        ACCURACY_NOTE,
+        *(f"**{dataset_name(d)}**\n\n{accuracy_table(result, d).write('md')}" for d in LONG),
+        CONTRASTS_NOTE,
+        contrast_table(result).write("md"),
         "## Provenance",
         "\n".join(f"- {name}: {value}" for name, value in made.items() if not isinstance(value, dict)),
         "\n".join(f"- {name}: sha256 `{digest}`" for name, digest in made["data"].items()),
     ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
-
-
-def _claim_rows(result: Published) -> list[dict[str, str]]:
-    return [{"statement": c.statement, "verdict": c.verdict, "evidence": c.evidence} for c in claims(result)]
-
-
-def _panel_table(result: Published) -> str:
-    names = result.study.names()
-    rows: list[dict[str, str]] = []
-    for row in records(result.every.correlations):
-        if row["method"] == "pearson":
-            reading = result.every.readings[row["panel"]]
-            rows.append(
-                {
-                    "panel": names[row["panel"]],
-                    "holm": p_value(row["p_holm"]).removeprefix("p ").removeprefix("= "),
-                    "without": reading.rest().removeprefix("without "),
-                    "reading": reading.kind,
-                }
-            )
-        rows[-1][row["method"]] = _cell(row)
-    heads = {"pearson": "r", "spearman": "ρ", "kendall": "τ", "holm": "p (Holm)", "without": "r without"}
-    return write("md", rows, ["panel", "pearson", "spearman", "kendall", "holm", "without", "reading"], heads)
-
-
-def _mean_table(result: Published) -> str:
-    rows = [
-        {
-            "subset": row["subset"],
-            "panels": str(row["k"]),
-            "coefficient": SYMBOLS[row["coefficient"]],
-            "mean": _cell(row),
-            "further": interval(row["prediction_low"], row["prediction_high"], 3),
-            "i2": f"{100 * row['i2']:.0f} %",
-        }
-        for row in records(result.means)
-    ]
-    heads = {"further": "a further panel", "i2": "I²"}
-    return write("md", rows, ["subset", "panels", "coefficient", "mean", "further", "i2"], heads)
-
-
-def _error_table(result: Published) -> str:
-    names = result.study.names()
-    rows = [
-        {
-            "panel": names[row["panel"]],
-            "observed": number(row["observed"], 3),
-            "corrected": _cell(row),
-            "reliability": number(row["reliability_y"], 3),
-            "naive": f"{row['naive_slope']:.3g}",
-            "deming": f"{row['slope']:.3g} [{row['slope_low']:.3g}, {row['slope_high']:.3g}]",
-        }
-        for row in records(result.corrected)
-    ]
-    heads = {
-        "observed": "r",
-        "corrected": "r corrected",
-        "reliability": "reliability of the loss",
-        "naive": "slope",
-        "deming": "slope (Deming)",
-    }
-    return write("md", rows, ["panel", "observed", "corrected", "reliability", "naive", "deming"], heads)
-
-
-def _accuracy_table(result: Published, dataset: str) -> str:
-    table = result.accuracy.table[result.accuracy.table["dataset"] == dataset]
-    cells: dict[str, dict[str, str]] = {}
-    for row in records(table):
-        spread = "" if row["std"] != row["std"] else f" ± {row['std']:.2f}"
-        pair = f"{row['teacher']}/{row['student']}"
-        cells.setdefault(row["method"], {"method": row["method"]})[pair] = f"{row['top1']:.2f}{spread}"
-    rows = list(cells.values())
-    return f"**{dataset_name(dataset)}**\n\n" + write("md", rows, list(rows[0]))
-
-
-def _contrast_table(result: Published) -> str:
-    rows = [
-        {
-            "contrast": row["contrast"],
-            "dataset": dataset_name(row["dataset"]),
-            "difference": f"{number(row['difference'], 2)} {interval(row['low'], row['high'], 2)}",
-            "p_holm": p_value(row["p_holm"]).removeprefix("p ").removeprefix("= "),
-            "positive": f"{row['positive']} of {row['pairs']}",
-            "alone": "" if row["alone"] != row["alone"] or row["alone"] is None else f"{row['alone']:.0f}",
-            "teachers": interval(row["teacher_low"], row["teacher_high"], 2),
-        }
-        for row in records(result.accuracy.contrasts)
-    ]
-    heads = {
-        "dataset": "data",
-        "p_holm": "p (Holm)",
-        "positive": "pairs above 0",
-        "teachers": "by teachers",
-    }
-    return write("md", rows, list(rows[0]), heads)
-
-
-def _cell(row: dict[str, Any], places: int = 3) -> str:
-    return f"{number(row['estimate'], places)} {interval(row['low'], row['high'], places)}"

@@ -311,10 +311,10 @@ def test_images_per_class_are_of_training_images_alone():
 
 
 def test_splits_are_read_and_divided_once(monkeypatch):
-    from kdstats.data import selection
+    from kdstats.data import loading
 
     asked = []
-    monkeypatch.setattr(selection, "load", lambda name, split, *_: asked.append(split) or WHOLE)
+    monkeypatch.setattr(loading, "load", lambda name, split, *_: asked.append(split) or WHOLE)
     splits = Selection("made", val_split=0.2).splits()
     assert sorted(asked) == ["test", "train"]
     assert splits.validation is not None

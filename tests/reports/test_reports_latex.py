@@ -42,7 +42,9 @@ def test_a_report_is_set_and_holds_what_it_says(pdflatex: str, tmp_path: Path) -
         )
         assert done.returncode == 0, done.stdout[-3000:]
     assert "Missing character" not in (path.parent / "report.log").read_text(errors="replace")
-    text = "".join(" ".join(sheet.extract_text() for sheet in PdfReader(path.parent / "report.pdf").pages).split())
+    text = "".join(
+        " ".join(sheet.extract_text() for sheet in PdfReader(path.parent / "report.pdf").pages).split()
+    )
     for said in ("mix<script>&50%_a#{b}", "[U+6F22]", "^^5cinput{secret}$x$"):
         assert said in text
     assert "precious" not in text
