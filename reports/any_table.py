@@ -12,7 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.words import LEVEL, capital, count, estimate, listed, number, p_value, probability, sizes
+from analyses.words import (
+    CONFIDENCE,
+    LEVEL,
+    capital,
+    count,
+    estimate,
+    listed,
+    number,
+    p_value,
+    probability,
+    sizes,
+)
 from reports.table_view import Column, Row, TableView, missing, significant
 
 _LEVEL = LEVEL.replace(" ", "\u00a0")  # in a narrow head it stays in one line
@@ -123,7 +134,13 @@ def _wordy(values: pd.Series) -> bool:
 
 
 def _said_by_the_page(frame: pd.DataFrame, column: str) -> bool:
-    return column in _ALONE and frame[column].nunique(dropna=False) == 1 and len(frame.columns) > 1
+    """The only pair there is, the level of every interval, and columns in which nothing stands."""
+    if len(frame.columns) == 1:
+        return False
+    if column == "confidence" and (frame[column] == CONFIDENCE).all():
+        return True
+    empty = frame[column].map(lambda value: isinstance(value, str) and not value)
+    return bool(empty.all()) or (column in _ALONE and frame[column].nunique(dropna=False) == 1)
 
 
 def _style(row: Row) -> str:

@@ -190,6 +190,17 @@ def test_columns_are_printed_by_what_they_mean() -> None:
     assert r"cut\_$<$b$>$\&mix" in view.write("latex")
 
 
+def test_what_says_nothing_is_not_printed() -> None:
+    frame = pd.DataFrame(
+        {"scheme": ["a", "b"], "r": [0.5, 0.25], "confidence": 0.95, "notes": ["", ""], "remark": ["", "x"]}
+    )
+    heads = [column.header for column in any_table.view("odd", frame, "").columns]
+    assert heads == ["scheme", "r", "remark"]
+    # Where it is a number of the images and no level, it is one.
+    frame["confidence"] = [0.95, 0.9]
+    assert "confidence" in [column.header for column in any_table.view("odd", frame, "").columns]
+
+
 def test_long_frames_are_data() -> None:
     frame = pd.DataFrame({"scheme": [f"s{k}" for k in range(61)], "x": range(61)})
     section = of_result("odd", "What?", Odd(frame, ("Found.",)), ())
