@@ -539,3 +539,12 @@ def test_the_test_images_can_be_augmented_instead(run):
     code, _, err = run(*QUICK, "--split", "val")
     assert code == 2
     assert "no split named 'val'" in err
+
+
+def test_several_schemes_may_be_parted_by_commas(run):
+    few = ("--tol", 0.5)
+    named = ("evaluate-da", "--scheme")
+    apart = document_of(run, *named, "identity", "--scheme", "cutmix(alpha=0.5,p=0.9)", *few)
+    together = document_of(run, *named, "identity, cutmix(alpha=0.5,p=0.9)", *few)
+    assert [row["scheme"] for row in together["results"]] == [row["scheme"] for row in apart["results"]]
+    assert len(together["results"]) == 2
