@@ -16,7 +16,7 @@ NEEDS: tuple[Need, ...] = (
     (
         lambda has: (
             has.has("objective", "std_logits")
-            and any(len(v) > 1 for k, v in (has.settings or {}).items() if k.startswith("objective."))
+            and any(len(v) > 1 for k, v in has.values.items() if k.startswith("objective."))
         ),
         "no two versions of the objective std_logits were trained",
     ),

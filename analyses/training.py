@@ -83,8 +83,12 @@ def run(study: Study) -> Training:
 
 
 def read_log(path: Path) -> list[tuple[int, float]]:
-    """``(epoch, test loss)`` of one run; a repeated epoch (after a resume) counts once, the last time."""
-    return [(epoch, row["test_loss"]) for epoch, row in log_rows(path, ("test_loss",)).items()]
+    """``(epoch, test loss)`` of one run; a repeated epoch (after a resume) counts once, the last time.
+
+    A loss that was not finite is NaN: a run may recover from it, and its last epoch is checked with the tables.
+    """
+    found = log_rows(path, ("test_loss",), gaps=("test_loss",))
+    return [(epoch, row["test_loss"]) for epoch, row in found.items()]
 
 
 def _table(curves: pd.DataFrame) -> pd.DataFrame:

@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = 10.0
 OVERHEAD = 1.0
 SPEEDUP = 1.8
-SCALING_RUNS, SCALING_EPOCHS = 4, 80
+SCALING_RUNS, SCALING_EPOCHS = 12, 150
 EPOCHS = 2
 SCHEMES = (
     "identity",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from kdstats.errors import MissingError
 
 # The card of a study of ten thousand runs has 2 MB, the log of a run some hundred bytes an epoch.
 MOST = 64 << 20
+_PIECE = 1 << 20
 
 
 def read_text_of(path: Path, what: str = "text file", most: int = MOST) -> str:
@@ -39,7 +42,7 @@ def read_bytes_of(path: Path, what: str = "file", most: int = MOST) -> bytes:
         with open(path, "rb", opener=without_waiting) as stream:
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
             # What a file says of its size need not be so: one byte more than allowed shows it.
-            blob = stream.read(most + 1) if regular else b""
+            blob = b"".join(_pieces(stream, most)) if regular else b""
     except (OSError, ValueError) as error:  # a zero byte in the name is a ValueError
         said = getattr(error, "strerror", None) or error
         raise MissingError(f"{path} is not a readable {what}: {said}") from None
@@ -50,6 +53,14 @@ def read_bytes_of(path: Path, what: str = "file", most: int = MOST) -> bytes:
             f"{path} is not a readable {what}: it has more than {most >> 20} MiB, which none has that kdstats wrote"
         )
     return blob
+
+
+def _pieces(stream: IO[bytes], most: int) -> Iterator[bytes]:
+    """At most ``most`` bytes and one: a single ``read`` of so many would take their memory before it looks."""
+    left = most + 1
+    while left > 0 and (piece := stream.read(min(left, _PIECE))):
+        left -= len(piece)
+        yield piece
 
 
 def without_waiting(file: str, flags: int) -> int:

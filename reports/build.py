@@ -21,7 +21,7 @@ from kdstats.records.atomic import clean_temps, write_bytes_atomic
 from reports import published, written
 from reports.offers import fitting, offers
 from reports.page import Page, make_page
-from reports.place import check_own, check_page, check_report
+from reports.place import BEGUN, check_not_foreign, check_own, check_page, check_report
 from reports.table_view import FORMATS, plain_csv
 
 ALL = "all"
@@ -61,12 +61,14 @@ def build(
     check_page(target)
     if target.parent.absolute() == study.paths.report.absolute():
         check_own(study.paths.report, study.paths.root)
+        check_not_foreign(target)
         clean_temps(study.paths.report)
     else:
         check_report(target)
     more = tuple(load_study(path, seed=seed, trusted=trusted) for path in others)
     page = make_page(study, (lambda text: None) if quiet else _say, _asked(study, ask), more)
     folder = target.parent
+    write_bytes_atomic(folder / BEGUN, b"")
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for drawing in page.every_drawing():
@@ -82,6 +84,7 @@ def build(
     write_bytes_atomic(folder / "report.tex", written.latex(page).encode())
     # Last, because an index takes it for the sign that a page is whole.
     write_bytes_atomic(folder / "report.json", written.json_text(page, target.name).encode())
+    (folder / BEGUN).unlink(missing_ok=True)
     return page, target
 
 
@@ -132,6 +135,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.seed < 0:
         raise UsageError(f"the seed must be 0 or more, got {options.seed}")
     if (name := str(options.study)).startswith(published.PREFIX):
+        if options.ask or options.others or options.trust:
+            raise UsageError(f"{name} is no study of yours: --ask, --with and --trust do not apply to it")
         result, target = published.write(name.removeprefix(published.PREFIX), options.out, seed=options.seed)
         sys.stdout.write(f"{published.verdicts(result)}\n{target}\n")
         return 0

@@ -8,6 +8,8 @@ The first study is the one that the second is measured against. Beside the page 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import re
 import shlex
 import sys
@@ -54,7 +56,10 @@ def write(first: Path, second: Path, out: Path | None = None, *, seed: int = 0) 
     if first.resolve() == second.resolve():
         raise UsageError(f"{str(first)!r} is compared with itself; name two studies")
     studies = load_study(first, seed=seed), load_study(second, seed=seed)
-    stem = re.sub(r"[^\w.-]+", "-", first.resolve().name)[:MOST_NAMED]
+    name = first.resolve().name
+    stem = re.sub(r"[^\w.-]+", "-", name)
+    if len(stem) > MOST_NAMED:  # cut, and told apart from another that is cut to the same
+        stem = f"{stem[:MOST_NAMED]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
     target = out or studies[1].paths.report / f"against-{stem}.html"
     check_page(target)
     check_single(target, SCHEMA)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import analyses
 from analyses.study import Study
-from analyses.study.traits import Traits, traits
+from analyses.study.traits import NotRead, Traits, traits
 from analyses.words import count
 
 
@@ -52,7 +51,10 @@ def offers(study: Study, asked: tuple[str, ...] = ()) -> tuple[Offer, ...]:
 
 
 def _offer(name: str, has: Traits) -> Offer:
-    lacking = next((words for test, words in analyses.get(name).NEEDS if not test(has)), "")
+    try:
+        lacking = next((words for test, words in analyses.get(name).NEEDS if not test(has)), "")
+    except NotRead:
+        lacking = "the settings of its runs were not read (too many, or without their cards); ask it to see"
     return Offer(name, _question(name), not lacking, lacking, getattr(analyses.get(name), "LONG", ""))
 
 
@@ -61,14 +63,18 @@ def _question(name: str) -> str:
     return " ".join(module.QUESTION.split())
 
 
-def command(root: Path, names: tuple[str, ...]) -> str:
-    """The command that asks them."""
-    return f"python -m reports.build {shlex.quote(str(root))} --ask {','.join(names)}"
+def command(study: Study, names: tuple[str, ...] = (), others: tuple[Study, ...] = ()) -> str:
+    """The command that builds the page of a study and asks these questions, as it was built."""
+    words = ["python", "-m", "reports.build", str(study.paths.root)]
+    words += ["--ask", ",".join(names)] if names else []
+    words += [word for other in others for word in ("--with", str(other.paths.root))]
+    words += ["--seed", str(study.seed)] if study.seed else []
+    return shlex.join([*words, *(["--trust"] if study.trusted else [])])
 
 
 def summary(found: tuple[Offer, ...]) -> str:
     """How many fit, in a sentence."""
-    fit = sum(offer.fits is True for offer in found)
+    fit = sum(offer.fits for offer in found)
     if not fit:
         return "No further question fits what this study kept."
     return f"{count(fit, 'further question')} {'fits' if fit == 1 else 'fit'} what this study kept."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ class Page:
         sections: Of the analyses asked for, in that order.
         offers: The other analyses on request.
         built: What made the page.
+        others: Further studies, for questions that compare settings over several.
     """
 
     study: Study
@@ -48,6 +48,7 @@ class Page:
     sections: tuple[Section, ...]
     offers: tuple[Offer, ...]
     built: dict[str, Any]
+    others: tuple[Study, ...] = ()
 
     def every_drawing(self) -> tuple[Drawing, ...]:
         """All figures, those of the sections too."""
@@ -114,14 +115,14 @@ class Page:
             "sections": [self._section(section) for section in self.sections],
             "offers": self.offers,
             "offered": summary(self.offers),
-            "asking": {offer.name: command(study.paths.root, (offer.name,)) for offer in self.offers},
-            "asking_all": command(study.paths.root, ("all",)),
+            "asking": {offer.name: command(study, (offer.name,), self.others) for offer in self.offers},
+            "asking_all": command(study, ("all",), self.others),
             "contents": self._contents(),
             "checks": results["fairness"].checks,
             "fair": results["fairness"].fair,
             "definition": self.definition,
             "downloads": self._downloads(),
-            "directory": shlex.quote(str(study.paths.root)),
+            "again": command(study, tuple(section.name for section in self.sections), self.others),
             "built": self.built,
         }
 
@@ -259,6 +260,7 @@ def make_page(
         tuple(sections),
         offers(study, wanted),
         provenance(),
+        others,
     )
 
 

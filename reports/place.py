@@ -14,6 +14,7 @@ from kdstats.errors import MissingError, UsageError
 REPORT_SCHEMA = "kdstats/report/1"
 MARK = 'content="kdstats"'  # of the generator, in the head of every page
 _HEAD = 4096  # bytes in which it stands
+BEGUN = ".kdstats-report"  # in a folder while a report is written there, so that the same command may go on
 FOLDERS = ("figures", "tables")
 BESIDE = ("report.md", "report.tex", "report.json", *FOLDERS)
 
@@ -54,13 +55,22 @@ def check_report(target: Path) -> None:
         UsageError: Such a file, or a page by another program.
     """
     folder = target.parent
-    if schema_of(folder / "report.json") == REPORT_SCHEMA:
+    check_not_foreign(target)
+    if schema_of(folder / "report.json") == REPORT_SCHEMA or (folder / BEGUN).is_file():
         return
     there = [name for name in (*BESIDE, target.name) if os.path.lexists(folder / name)]
     if there:
         raise UsageError(
             f"{str(folder)!r} holds {there[0]!r}, which is not known to be of a report (no report.json of one is there) "
             "and would be written over; name a folder of its own: --out FOLDER/index.html"
+        )
+
+
+def check_not_foreign(target: Path) -> None:
+    """Refuses to write a page over what is none of ours; raises ``UsageError``. A link is replaced, so it may be any."""
+    if target.exists() and not target.is_symlink() and not is_page(target):
+        raise UsageError(
+            f"{str(target)!r} is no page of kdstats and would be written over; name another file"
         )
 
 
@@ -74,10 +84,7 @@ def check_single(target: Path, schema: str) -> None:
     Raises:
         UsageError: What lies there is of another kind.
     """
-    if target.exists() and not is_page(target):
-        raise UsageError(
-            f"{str(target)!r} is no page of kdstats and would be written over; name another file"
-        )
+    check_not_foreign(target)
     document = target.with_suffix(".json")
     if schema and os.path.lexists(document) and schema_of(document) != schema:
         raise UsageError(

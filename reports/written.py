@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from analyses.words import records
@@ -10,6 +9,7 @@ from kdstats import tables
 from kdstats.console import visible
 from kdstats.tables import escape_latex, escape_markdown
 from reports import captions
+from reports.offers import command
 from reports.page import Page
 from reports.place import REPORT_SCHEMA
 from reports.table_view import TableView, missing
@@ -134,9 +134,7 @@ def _fenced(text: str) -> str:
 def commands(page: Page) -> str:
     """What makes the study, and what makes the page from it."""
     made = page.study.card.provenance.get("command")
-    asked = ",".join(section.name for section in page.sections)
-    again = f"python -m reports.build {shlex.quote(str(page.study.paths.root))}"
-    again += f" --ask {asked}" if asked else ""
+    again = command(page.study, tuple(section.name for section in page.sections), page.others)
     known = f"# as the study's card says\n{visible(' '.join(str(made).split()))}\n" if made else ""
     return f"{known}{again}"
 

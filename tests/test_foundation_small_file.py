@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,13 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     for name, text in said.items():
         assert "is not a readable card" in found[name]
         assert text in found[name]
+
+
+def test_a_small_file_takes_little_memory_whatever_the_cap(tmp_path):
+    (tmp_path / "log").write_text("{}\n")
+    tracemalloc.start()
+    try:
+        assert read_text_of(tmp_path / "log", most=1 << 33) == "{}\n"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

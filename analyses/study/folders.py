@@ -93,10 +93,17 @@ def _below(folder: Path) -> list[tuple[str, Path]]:
     """Name and path of the folders in ``folder``, in the order of their names."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
+            names = sorted(entry.name for entry in entries if _is_dir(entry))
     except OSError:
         return []
     return [(name, folder / name) for name in names]
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _decoded(folder: str) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from analyses.study.shape import Count, Finite, Number, Plain, Positive, Shape, check_shape, read_json
 from kdstats.errors import CheckError, MissingError, UsageError
@@ -37,20 +37,24 @@ class _Covariance(Shape):
     design_effect: Number | None = None
 
 
+# JSON has no NaN: what could not be computed is null there.
+_NULL = BeforeValidator(lambda value: math.nan if value is None else value)
+
+
 class _Row(Shape):
     scheme: str
     t_stddev: Positive
     components: dict[str, Finite]
-    se: Positive = math.nan
-    low: Positive = math.nan
-    high: Positive = math.nan
+    se: Annotated[Positive, _NULL] = math.nan
+    low: Annotated[Positive, _NULL] = math.nan
+    high: Annotated[Positive, _NULL] = math.nan
     teacher_forwards: Count = 0
-    teacher_entropy: Number = math.nan
-    design_effect: Finite = math.nan
-    effective_inputs: Finite = math.nan
+    teacher_entropy: Annotated[Number, _NULL] = math.nan
+    design_effect: Annotated[Finite, _NULL] = math.nan
+    effective_inputs: Annotated[Finite, _NULL] = math.nan
     covariance: _Covariance | None = None
     rivals: dict[str, Number | None] = Field(default_factory=dict)
-    null: Number = math.nan
+    null: Annotated[Number, _NULL] = math.nan
 
 
 class _Comparison(Shape):

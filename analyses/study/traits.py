@@ -19,6 +19,10 @@ from kdstats.records.paths import RunPaths, epoch_parts
 MOST_READ = 2000  # runs whose settings are read for this; reading more would not be cheap
 
 
+class NotRead(Exception):
+    """The settings of a study's runs are not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What a study has, as far as files tell.
@@ -49,13 +53,20 @@ class Traits:
     seeds: int
     students: int
 
+    @property
+    def values(self) -> dict[str, frozenset[str]]:
+        """The settings; raises :class:`NotRead` where they are not known, which is not the same as none."""
+        if self.settings is None:
+            raise NotRead
+        return self.settings
+
     def several(self, *names: str) -> bool:
         """Whether one of the settings has two values or more."""
-        return any(len((self.settings or {}).get(name, ())) > 1 for name in names)
+        return any(len(self.values.get(name, ())) > 1 for name in names)
 
     def has(self, name: str, value: str) -> bool:
         """Whether some run has this value of a setting."""
-        return value in (self.settings or {}).get(name, ())
+        return value in self.values.get(name, ())
 
     def of(self, *bases: str) -> list[str]:
         """The schemes whose names begin with one of ``bases``."""
@@ -70,7 +81,7 @@ def traits(study: Study) -> Traits:
         try:
             settings = _values(trained_runs(study))
         except KdstatsError:
-            settings = None  # a study without the cards of its runs: what needs them does not fit
+            settings = None  # a study without the cards of its runs
     return Traits(
         tuple(map(str, dict.fromkeys(study.used["scheme"]))),
         settings,

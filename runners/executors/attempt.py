@@ -118,10 +118,10 @@ def failure_of(paths: RunPaths) -> Path:
 def note_failure(spec: RunSpec, paths: RunPaths, error: str, log: str = "") -> None:
     """Keeps ``error`` beside the run, and adds to its log. A disk that takes neither is no further failure."""
     with contextlib.suppress(OSError, KdstatsError):
-        if log:
-            with open(paths.log, "a", encoding="utf-8", opener=_no_link) as stream:
-                stream.write(log)
         write_json_atomic(failure_of(paths), {"run": spec.title, "error": error})
+    if log:
+        with contextlib.suppress(OSError), open(paths.log, "a", encoding="utf-8", opener=_no_link) as stream:
+            stream.write(log)
 
 
 def _refuse_links(run: Path) -> None:
@@ -133,7 +133,8 @@ def _refuse_links(run: Path) -> None:
     for path in run.rglob("*"):
         if path.is_symlink():
             raise CheckError(
-                f"{path} is a symbolic link, and a run writes into its own folder only; remove it"
+                f"{path} is a symbolic link, and a run writes into its own folder only; put what it "
+                "points at in its place"
             )
 
 

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.verb == "report":
         from runners.study.reporting import report
 
-        report(study, args.out)
+        report(args.file, study, args.out)
         return 0
     if args.verb == "status":
         from runners.study.status import status

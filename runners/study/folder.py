@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from runners.claim import Claim
 from runners.run_spec import RunSpec
 from runners.study.collect import collect
 from runners.study.grid import recipe_of
+from runners.study.page import complete_folders
 from runners.study_file import StudyFile
 
 # A grid may grow; what makes another run of the same pair, scheme and seed may not change under the same tables and
@@ -150,8 +152,16 @@ def gather(
     Returns:
         ``failed``, and the runs whose parts turned out to be damaged, with one line each.
     """
-    failed = failed + collect(paths, specs, study.exclude, variants)
-    write_card(study, paths, sets, specs, teachers, failed, how, variants)
+    # `report` may come while `run` is at its end: each writes tables and card of one moment.
+    place = paths.root / ".tables"
+    place.mkdir(exist_ok=True)
+    with Claim(place) as claim:
+        while claim.attempt() is not None:
+            claim.pause()
+        failed = failed + collect(paths, specs, study.exclude, variants)
+        write_card(study, paths, sets, specs, teachers, failed, how, variants)
+    with contextlib.suppress(OSError):  # the other one is in it
+        place.rmdir()
     return failed
 
 
@@ -211,6 +221,8 @@ def write_card(
                     for s, error in failed
                 ],
             },
+            # Beside the runs asked for there may be those of a larger grid before; see runners.study.page.
+            "complete_folders": complete_folders(paths.root),
             "common_random_numbers": "order, standard augmentation and draws are functions of (seed, epoch, step), "
             "the same for all schemes and pairs",
             "selection": "last epoch",

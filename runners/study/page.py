@@ -30,10 +30,16 @@ def build(out: Path) -> None:
 
 
 def up_to_date(out: Path) -> bool:
-    """Whether the card counts as many complete runs as there are."""
+    """Whether the card was written when as many runs were complete as there are."""
     card = card_of(out)
-    complete = sum(1 for _ in StudyPaths(out).run_root.glob("*/*/*/*/done.json"))
-    return card is not None and card["runs"].get("done") == complete
+    return card is not None and card.get("complete_folders", card["runs"].get("done")) == complete_folders(
+        out
+    )
+
+
+def complete_folders(out: Path) -> int:
+    """Runs below a study's folder that are marked as complete, those of no present grid too."""
+    return sum(1 for _ in StudyPaths(out).run_root.glob("*/*/*/*/done.json"))
 
 
 def card_of(out: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from runners.study.folder import gather, has_study
 from runners.study.grid import make_runs
 from runners.study.page import build, card_of, up_to_date
 from runners.study.standing import failed_before
-from runners.study.teachers import planned_teachers
+from runners.study.teachers import planned_teachers, untrained, weights_of
 from runners.study_file import StudyFile
 
 
-def report(study: StudyFile, out: Path) -> None:
+def report(file: Path, study: StudyFile, out: Path) -> None:
     """The page of a study, finished or not; a study under way may have it built beside its driver.
 
     Raises:
@@ -27,12 +28,17 @@ def report(study: StudyFile, out: Path) -> None:
     """
     has_study(out)
     if not up_to_date(out):
-        _catch_up(study, StudyPaths(out), card_of(out))
+        _catch_up(file, study, StudyPaths(out), card_of(out))
     build(out)
 
 
-def _catch_up(study: StudyFile, paths: StudyPaths, card: dict[str, Any] | None) -> None:
+def _catch_up(file: Path, study: StudyFile, paths: StudyPaths, card: dict[str, Any] | None) -> None:
     """Tables and card as ``run`` writes them at its end, of the runs that are complete now."""
+    for name in untrained(study, paths):
+        raise MissingError(
+            f"the teacher {name} is not at {weights_of(study, name, paths)}, where `run` kept it; bring it back, or let "
+            "`run` train it again"
+        )
     sets = study.study.selection.train(), study.study.selection.test()
     with tempfile.TemporaryDirectory(prefix="kdstats-report-") as scratch:
         teachers = planned_teachers(study, sets[0], paths, Path(scratch))
@@ -45,5 +51,13 @@ def _catch_up(study: StudyFile, paths: StudyPaths, card: dict[str, Any] | None) 
             )
         say(f"{ready} of {len(specs)} runs are complete; the page shows these")
         failed = failed_before(specs, paths.root)
-        how = {"started": (card or {}).get("provenance", {}).get("started") or now()}
+        # The card tells how the study was made; that a page was built of it is told by the page.
+        made = (card or {}).get("provenance") or {}
+        again = ["python", "-m", "runners.study", "run", str(file), "--out", str(paths.root)]
+        how = {"started": now(), "command": shlex.join(again)}
+        how |= {
+            key: made[key]
+            for key in ("started", "command", "executor", "seconds")
+            if made.get(key) is not None
+        }
         gather(study, paths, sets, specs, teachers, failed, how, variants)

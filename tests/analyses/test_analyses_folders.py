@@ -17,6 +17,7 @@ from analyses.study.steps import recorded_runs
 from analyses.study.traits import traits
 from kdstats.errors import CheckError
 from kdstats.records.paths import RunPaths
+from reports.offers import offers
 
 
 def log(seconds: float, loss: float) -> str:
@@ -96,3 +97,28 @@ def test_a_run_whose_folder_is_gone_has_none(study: Study) -> None:
     shutil.rmtree(gone)
     assert gone not in [folder for *_, folder in used_folders(known)]
     assert len(used_folders(known)) == 5
+
+
+def test_an_epoch_without_a_finite_loss_is_a_gap(study: Study) -> None:
+    """A run may recover: its last epoch is what counts, and is checked with the tables."""
+    *_, folder = used_folders(study)[0]
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    for loss in ("NaN", "Infinity"):
+        bad = lines[1].replace('"test_loss": 0.5', f'"test_loss": {loss}')
+        assert bad != lines[1]
+        (folder / "metrics.jsonl").write_text("\n".join([lines[0], bad, *lines[2:], ""]), encoding="utf-8")
+        curves = training.run(replace(study)).curves
+        own = curves[(curves["scheme"] == "cutmix") | (curves["scheme"] == "identity")]
+        assert own["test_loss"].isna().sum() == 1
+        assert training.run(replace(study)).table["seeds"].tolist() == [3, 3]
+
+
+def test_settings_that_were_not_read_are_not_said_to_be_lacking(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analyses.study.traits.MOST_READ", 1)
+    by = {offer.name: offer for offer in offers(replace(study))}
+    for name in ("epoch_sweep", "view_targets", "switching_period", "std_logits"):
+        assert not by[name].fits
+        assert "were not read" in by[name].why_not, name
+    assert by["overhead"].fits

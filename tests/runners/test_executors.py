@@ -275,4 +275,5 @@ def test_a_run_does_not_write_through_a_link(carry, spec, tmp_path, name):
     assert not ending.again
     assert f"{name} is a symbolic link" in ending.error
     assert not trained
+    assert attempt.failure_of(spec.paths(tmp_path)).is_file(), "status and retry must know of it"
     assert list(other.iterdir()) == [] if name == "samples" else other.read_text() == "precious"

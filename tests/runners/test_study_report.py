@@ -70,6 +70,50 @@ def test_a_page_of_what_is_complete(ended, tmp_path, capfd, monkeypatch):
     assert (failed["scheme"], failed["seed"], failed["error"]) == ("cutmix", 1, "OSError: gone")
 
 
+def test_the_card_keeps_how_the_study_was_made(ended, tmp_path, monkeypatch):
+    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    out = tmp_path / "out"
+    shutil.copytree(ended[1], out)
+    before = json.loads((out / "study.json").read_text())
+    before["provenance"]["command"] = "python -m runners.study run mine.toml --out mine"
+    (out / "study.json").write_text(json.dumps(before))
+    next(out.glob("runs/*/cutmix/seed=1/*/done.json")).unlink()
+    assert main(["report", ended[0], "--out", str(out)]) == 0
+    after = json.loads((out / "study.json").read_text())
+    assert (before["runs"]["done"], after["runs"]["done"]) == (4, 3)
+    for key in ("started", "command", "executor", "seconds"):
+        assert after["provenance"][key] == before["provenance"][key], key
+    assert not (out / ".tables").exists()
+    # Without a card the command is that of the study, not of the page.
+    (out / "study.json").unlink()
+    assert main(["report", ended[0], "--out", str(out)]) == 0
+    command = json.loads((out / "study.json").read_text())["provenance"]["command"]
+    assert command.startswith("python -m runners.study run ")
+
+
+def test_runs_of_a_larger_grid_before_do_not_make_a_study_stale(ended, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    monkeypatch.setattr("runners.study.command.build", built.append)
+    out = tmp_path / "out"
+    shutil.copytree(ended[1], out)
+    fewer = Path(ended[0]).with_name("fewer.toml")
+    fewer.write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]"), encoding="utf-8")
+    (out / "study.json").unlink()
+    assert main(["report", str(fewer), "--out", str(out)]) == 0
+    assert json.loads((out / "study.json").read_text())["runs"]["done"] == 2
+    assert main(["report", str(fewer), "--out", str(out)]) == 0
+    assert built == [out]
+
+
+def test_a_teacher_that_is_gone_is_not_made_up(ended, tmp_path):
+    file = Path(ended[0]).with_name("own.toml")
+    file.write_text(STUDY.replace('weights = "shipped"', "epochs = 1"), encoding="utf-8")
+    out = _interrupted(ended[1], tmp_path / "out")
+    with pytest.raises(MissingError, match="the teacher resnet8 is not at .*teachers/resnet8.safetensors"):
+        main(["report", str(file), "--out", str(out)])
+
+
 def test_tables_that_are_up_to_date_are_left_alone(ended, monkeypatch):
     built = []
     monkeypatch.setattr("runners.study.command.build", built.append)
