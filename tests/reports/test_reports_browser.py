@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from synthetic_study import make_study
 
-from reports import compare, index
+from reports import compare, index, published
 from reports.page import Page
 
 RULES = (Path(__file__).parent / "page_rules.js").read_text(encoding="utf-8")
-KINDS = ("study", "comparison", "index")
+KINDS = ("study", "comparison", "index", "published")
 DRIVER = Path("/usr/bin/chromedriver")
 Whole = tuple[Page, Path]
 
@@ -58,7 +58,8 @@ def pages(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     (root / "damaged").mkdir()
     (root / "damaged" / "study.json").write_text("{", encoding="utf-8")
     compared = compare.write(first, whole[1].parent.parent, root / "compared.html")[1]
-    return {"study": whole[1], "comparison": compared, "index": index.write(root)[1]}
+    own = published.write("wang2022", root / "wang2022.html", seed=0)[1]
+    return {"study": whole[1], "comparison": compared, "index": index.write(root)[1], "published": own}
 
 
 def look(browser: Any, scheme: str) -> None:
