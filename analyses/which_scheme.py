@@ -20,7 +20,7 @@ from analyses.inference import seeds as seeds_
 from analyses.inference.held_out import Cells, cells_of
 from analyses.inference.spread import note_of_few, scatter
 from analyses.study import Study
-from analyses.study.card import read_json
+from analyses.study.shape import read_json
 from analyses.study.traits import MEASURED, SEEDS, SEVERAL, Need
 from analyses.words import count, estimate, listed, number, probability, records
 

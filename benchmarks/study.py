@@ -218,7 +218,15 @@ def main() -> int:
         probe(study, paths, (train_set, test_set), teachers, specs, "cpu", students=False)
         tables(specs[0], specs, paths)
         write_card(
-            study, paths, (train_set, test_set), specs, teachers, [], {"started": "", "seconds": 0.0}, {}
+            study,
+            paths,
+            (train_set, test_set),
+            specs,
+            teachers,
+            [],
+            {"started": "", "seconds": 0.0},
+            {},
+            len(specs),
         )
         found = {
             "status": timed("runners.study", "status", file, "--out", root),

@@ -6,10 +6,8 @@ statistics work in an environment that has numpy, scipy and pandas only.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 from kdstats._version import __version__
+from kdstats.lazy import lazy
 
 _PUBLIC = {
     "Estimate": "kdstats.estimators.estimate",
@@ -40,14 +38,4 @@ _PUBLIC = {
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kdstats' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)

@@ -21,7 +21,7 @@ from kdstats.records.atomic import clean_temps, write_bytes_atomic
 from reports import published, written
 from reports.offers import fitting, offers
 from reports.page import Page, make_page
-from reports.place import BEGUN, check_not_foreign, check_own, check_page, check_report
+from reports.place import BEGUN, FOLDERS, check_not_foreign, check_own, check_page, check_report
 from reports.table_view import FORMATS, plain_csv
 
 ALL = "all"
@@ -69,7 +69,7 @@ def build(
     page = make_page(study, (lambda text: None) if quiet else _say, _asked(study, ask), more)
     folder = target.parent
     write_bytes_atomic(folder / BEGUN, b"")
-    for name in ("figures", "tables"):
+    for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for drawing in page.every_drawing():
         drawing.write(folder / "figures")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyses.inference.shares import wilson
 from analyses.prediction import MEANING, Prediction
 from analyses.ranking import Ranking
 from analyses.study import Study, networks_of
 from analyses.study.card import Card
 from analyses.words import CONFIDENCE, LEVEL, count, listed, number, sizes
+from kdstats.estimators.chance import may_be_luck
 from kdstats.figures.correlation import CorrelationFacts
 
 
@@ -25,30 +25,21 @@ def title(study: Study) -> str:
     return f"Which augmentation should these {len(networks)} pairs distil with on {data}{under}?"
 
 
-def size(card: Card) -> str:
-    """``9 schemes × 3 seeds``, with the pairs and variants where there is more than one."""
-    networks = len(set(map(networks_of, card.pairs)))
-    parts = [count(networks, "pair")] if networks > 1 else []
-    if len(card.pairs) > networks:
-        parts.append(count(-(-len(card.pairs) // networks), "setting"))
-    return " × ".join([*parts, count(len(card.schemes), "scheme"), count(len(card.seeds), "seed")])
-
-
 def guessing(card: Card) -> str:
-    """Teachers that do no better on the test images than guessing, for the first screen; empty where none does."""
+    """Teachers whose accuracy may be luck, for the first screen; empty where there is none."""
     classes, images = card.dataset.get("classes") or 0, card.dataset.get("test") or 0
     if classes < 2 or images < 1:
         return ""
     bad = [
         f"{name} ({100 * said['test_accuracy']:.1f} %)"
         for name, said in card.teachers.items()
-        if said.get("test_accuracy") is not None and wilson(said["test_accuracy"], images)[0] <= 1 / classes
+        if said.get("test_accuracy") is not None and may_be_luck(said["test_accuracy"], images, classes)
     ]
     if not bad:
         return ""
     return (
-        f"{listed(bad)} {'does' if len(bad) == 1 else 'do'} no better on the test images than guessing among {classes} "
-        "classes: what a student learns from such a teacher says nothing of distillation."
+        f"{listed(bad)} cannot be told from guessing among {classes} classes on the {images:,} test images: what a "
+        "student learns from such a teacher says nothing of distillation."
     )
 
 

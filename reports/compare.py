@@ -27,9 +27,8 @@ from kdstats.pages.parts import TablePart, plain_table
 from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.tables import to_json
-from reports import captions
+from reports import TEMPLATES, captions
 from reports.comparison_figure import comparison_drawing
-from reports.page import TEMPLATES
 from reports.place import check_own, check_page, check_single
 from reports.table_view import Column, Row, TableView, missing
 
@@ -136,7 +135,7 @@ def html(found: Comparison) -> str:
         .get_template("compare.html.j2")
         .render(
             names=names,
-            sizes=[captions.size(study.card) for study in (found.first, found.second)],
+            sizes=[study.card.size for study in (found.first, found.second)],
             incomplete=[text for s in (found.first, found.second) if (text := captions.incomplete(s))],
             studies=(found.first, found.second),
             pairs=pairs,

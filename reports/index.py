@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from analyses.study.card import read_card, read_json
+from analyses.study.card import read_card
+from analyses.study.shape import read_json
 from analyses.words import count, listed
 from kdstats.console import run_program
 from kdstats.errors import KdstatsError, MissingError, UsageError
@@ -27,8 +28,7 @@ from kdstats.pages.environment import make_environment
 from kdstats.provenance import provenance
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.records.paths import StudyPaths
-from reports import captions
-from reports.page import TEMPLATES
+from reports import TEMPLATES
 from reports.place import REPORT_SCHEMA, check_page, check_single
 
 CARD = "study.json"
@@ -104,7 +104,7 @@ def read_entry(root: Path, folder: Path) -> Entry:
     notes += [f"{len(card.failed)} failed"] if card.failed else []
     entry = {
         "name": card.name,
-        "size": captions.size(card),
+        "size": card.size,
         "state": "incomplete" if notes else "complete",
         "date": str(card.provenance.get("started") or ""),
         "version": str(card.provenance.get("version") or ""),

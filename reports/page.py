@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import analyses
@@ -16,13 +15,12 @@ from kdstats.pages.environment import make_environment
 from kdstats.pages.hover import Point
 from kdstats.pages.parts import File, files
 from kdstats.provenance import provenance
-from reports import captions, tables
+from reports import TEMPLATES, captions, tables
 from reports.drawing import MOST_EMBEDDED_ROWS, Drawing, draw, scatter_points
 from reports.offers import Offer, command, offers, summary
 from reports.sections import Section, ask
 from reports.table_view import TableView, plain_csv
 
-TEMPLATES = Path(__file__).parent / "templates"
 EVIDENCE = ("ranking", "prediction", "dependence", "covariance", "training")
 
 
@@ -99,7 +97,7 @@ class Page:
         study, results = self.study, self.results
         return {
             "title": captions.title(study),
-            "size": captions.size(study.card),
+            "size": study.card.size,
             "caveats": self.caveats(),
             "card": study.card,
             "answer": self.answer(),

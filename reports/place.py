@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from analyses.study.card import read_json
+from analyses.study.shape import read_json
 from kdstats.errors import MissingError, UsageError
 
 REPORT_SCHEMA = "kdstats/report/1"

@@ -5,9 +5,11 @@ python -m reports.build published:wang2022 --out FILE
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from analyses.published_wang2022 import QUESTION, Published, run
 from analyses.published_wang2022.accuracy import LONG, dataset_name
@@ -18,6 +20,7 @@ from analyses.published_wang2022.page import (
     CONTRASTS_NOTE,
     ERRORS_NOTE,
     PANELS_NOTE,
+    SCHEMA,
     document,
     figure,
     provenance,
@@ -35,16 +38,15 @@ from analyses.words import count, listed, records
 from kdstats.errors import UsageError, unknown
 from kdstats.pages.environment import make_environment
 from kdstats.pages.hover import Point
-from kdstats.pages.parts import RowPart, TablePart, figure_part, files
+from kdstats.pages.parts import TablePart, figure_part, table_part
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.tables import Table, to_json
-from reports.page import TEMPLATES
+from reports import TEMPLATES
 from reports.place import check_page, check_single
-from reports.table_view import plain_csv, significant
+from reports.table_view import FORMATS, plain_csv, significant
 
 PREFIX = "published:"
 STUDIES = ("wang2022",)
-SCHEMA = "kdstats/published-wang2022/1"
 MEANS_NOTE = (
     "Random-effects means of the coefficients over panels, and where that of one further panel is expected. "
     "Panels share schemes, teachers and data sets, so these are less sure than they say."
@@ -70,7 +72,9 @@ def write(name: str, out: Path | None, *, seed: int) -> tuple[Published, Path]:
     check_single(out, SCHEMA)
     result = run(seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(out, html(result, f"python -m reports.build {PREFIX}{name} --out {out.name}").encode())
+    words = ["python", "-m", "reports.build", f"{PREFIX}{name}", "--out", out.name]
+    command = shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
+    write_bytes_atomic(out, html(result, command).encode())
     write_bytes_atomic(out.with_suffix(".json"), to_json(document(result)).encode())
     return result, out
 
@@ -88,7 +92,7 @@ def verdicts(result: Published) -> str:
 
 
 def html(result: Published, command: str) -> str:
-    """The page, which made by ``command``."""
+    """The page that ``command`` makes."""
     drawn, facts = figure(result)
     tables = {
         "panels": _part("panels", PANELS_NOTE, panel_table(result), result.every.correlations),
@@ -142,13 +146,12 @@ _SECTIONS = (
 )
 
 
-def _part(name: str, caption: str, table: Table, data: Any = None) -> TablePart:
-    """A table of a page, its data and itself in other forms beside it; the first column names the row."""
-    rows = [RowPart(tuple((cell, at == 0) for at, cell in enumerate(row)), "") for row in table.cells]
-    heads = tuple((head, at == 0) for at, head in enumerate(table.heads))
-    kept = [(f"{name}.csv", plain_csv(data))] if data is not None else []
-    kept += [(f"{name}.md", table.write("md")), (f"{name}.tex", table.write("latex"))]
-    return TablePart(name, caption, heads, tuple(rows), files(kept))
+def _part(name: str, caption: str, table: Table, data: pd.DataFrame | None = None) -> TablePart:
+    """A table with its data and itself in other forms."""
+    kept = [] if data is None else [(f"{name}.csv", plain_csv(data))]
+    return table_part(
+        name, caption, table, [*kept, *((f"{name}{FORMATS[f]}", table.write(f)) for f in ("md", "latex"))]
+    )
 
 
 def _points(result: Published) -> list[Point]:

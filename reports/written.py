@@ -40,7 +40,7 @@ def document(page: Page) -> dict[str, Any]:
         "schema": REPORT_SCHEMA,
         "name": card.name,
         "title": captions.title(study),
-        "size": captions.size(study.card),
+        "size": study.card.size,
         "pairs": list(card.pairs),
         "schemes": list(card.schemes),
         "seeds": list(card.seeds),
@@ -112,7 +112,7 @@ def markdown(page: Page) -> str:
     defined = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in page.definition.items())
     teachers = "; ".join(f"{n} sha256 {str(t.get('sha256'))[:12]}" for n, t in card.teachers.items())
     facts = [
-        f"{captions.size(study.card)}, {len(study.used)} of {card.planned} runs in the numbers",
+        f"{study.card.size}, {len(study.used)} of {card.planned} runs in the numbers",
         f"data: {card.dataset['name']}, sha256 {str(card.dataset.get('sha256'))[:12]}; teachers: {teachers}",
         f"T. stddev: {defined}" if defined else "T. stddev: not measured in this study",
         f"page: {built}",

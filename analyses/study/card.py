@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from analyses.study.shape import Count, Finite, Fraction, Seed, Setting, Shape, check_shape
-from analyses.study.shape import read_json as read_json
+from analyses.study.shape import Count, Finite, Fraction, Seed, Setting, Shape, check_shape, read_json
+from analyses.words import count
 from kdstats.errors import CheckError, MissingError
 
 SCHEMA = "kdstats/study-card/1"
@@ -129,6 +129,15 @@ class Card:
     losses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
+    def size(self) -> str:
+        """``9 schemes × 3 seeds``, with the pairs and settings where there is more than one."""
+        networks = len(set(map(networks_of, self.pairs)))
+        parts = [count(networks, "pair")] if networks > 1 else []
+        if len(self.pairs) > networks:
+            parts.append(count(-(-len(self.pairs) // networks), "setting"))
+        return " × ".join([*parts, count(len(self.schemes), "scheme"), count(len(self.seeds), "seed")])
+
+    @property
     def asked_count(self) -> int:
         """How many :meth:`asked` gives."""
         own = self.variants or {}
@@ -142,6 +151,11 @@ class Card:
             for scheme in schemes:
                 for seed in seeds:
                     yield pair, scheme, seed
+
+
+def networks_of(pair: str) -> str:
+    """``teacher/student`` of a pair, without the variant."""
+    return pair.partition(" [")[0]
 
 
 def read_card(path: Path) -> Card:

@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from analyses.study.card import read_json
-from analyses.study.loaded import Study, networks_of
+from analyses.study.card import networks_of
+from analyses.study.loaded import Study
+from analyses.study.shape import read_json
 from analyses.words import records
 from kdstats.errors import CheckError, MissingError, UsageError
 from kdstats.records.paths import StudyPaths, decode_name

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analyses.study.card import Card, read_card
+from analyses.study.card import Card, networks_of, read_card
 from analyses.study.measured import Document, Measured, of_pair, read_documents
 from analyses.study.shape import LARGEST, MOST_EPOCHS
 from analyses.words import records
@@ -152,11 +152,6 @@ def _check_files(paths: StudyPaths) -> None:
         raise MissingError(
             f"{str(paths.root)!r} is not a finished study: {', '.join(absent)} missing; {hint}"
         )
-
-
-def networks_of(pair: str) -> str:
-    """``teacher/student`` of a pair, without the variant."""
-    return pair.partition(" [")[0]
 
 
 def _with_pair(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,8 +5,9 @@ Names are loaded when they are asked for, so that checking the name of a network
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kdstats.lazy import lazy
 
 if TYPE_CHECKING:
     from kdstats.models.guess import Guess, infer
@@ -23,11 +24,4 @@ _HOME = {name: module for module, names_ in _HOMES.items() for name in names_}
 __all__ = ["Guess", "build", "canonical", "infer", "load_weights", "names", "read_state_dict", "save_weights"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _HOME)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from kdstats.figures.correlation import CorrelationFacts
 from kdstats.pages.environment import data_uri, render_template
 from kdstats.pages.hover import Point
-from kdstats.pages.parts import TablePart, figure_part, plain_table
+from kdstats.pages.parts import figure_part, table_part
 from kdstats.tables import Table, to_json
 
 CAPTIONS = {
@@ -72,7 +72,7 @@ def render(
             {
                 "name": name,
                 "heading": part.heading,
-                "table": None if part.table is None else _part(name, part.table),
+                "table": None if part.table is None else table_part(name, CAPTIONS.get(name, ""), part.table),
                 "lines": part.lines,
             }
             for name, part in parts
@@ -91,7 +91,3 @@ def render(
         made=provenance,
         json_uri=data_uri(to_json(document), "application/json"),
     )
-
-
-def _part(name: str, table: Table) -> TablePart:
-    return plain_table(name, CAPTIONS.get(name, ""), table.heads, table.cells, [""] * len(table.rows))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from kdstats.pages.environment import data_uri, draw_svg, embed_svg
 from kdstats.pages.hover import Point, tag_points
+from kdstats.tables import Table
 
 MOST_EMBEDDED = 256 * 1024  # bytes of one file inside a page; larger ones lie beside it only
 MIME = {
@@ -75,6 +76,14 @@ def plain_table(
             for row, style in zip(rows, styles, strict=True)
         ),
     )
+
+
+def table_part(
+    name: str, caption: str, table: Table, contents: Iterable[tuple[str, str | bytes]] = ()
+) -> TablePart:
+    """A table ready for a page; ``contents`` are names and contents of the files behind it."""
+    plain = plain_table(name, caption, table.heads, table.cells, [""] * len(table.rows))
+    return replace(plain, files=files(contents))
 
 
 def files(contents: Iterable[tuple[str, str | bytes]]) -> tuple[File, ...]:

@@ -14,13 +14,13 @@ from torch import nn
 from kdstats._version import __version__
 from kdstats.data import LabelledImages, loading
 from kdstats.data.cache import cache_folder
+from kdstats.estimators.chance import may_be_luck
 from kdstats.json_text import parse_json
 from kdstats.records.atomic import write_bytes_atomic
 from kdstats.teacher.network import Network
 from kdstats.teacher.notes import Note
 
 # A teacher that knows nothing is taken for one that knows something this often.
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,8 @@ def remembered(network: Network, images: LabelledImages) -> Accuracy:
 
 
 def chance(network: Network, found: Accuracy, classes: int) -> Note | None:
-    """A warning where the accuracy of ``network`` may be luck; None otherwise.
-
-    By the exact one-sided binomial test of ``n`` guesses that hit with probability 1/C, at 5 %.
-    """
-    right = round(found.accuracy * found.n)
-    from scipy import stats  # a second that `--help` need not wait for
-
-    if float(stats.binom.sf(right - 1, found.n, 1 / classes)) <= _LEVEL:
+    """A warning where the accuracy of ``network`` may be luck (:func:`may_be_luck`); None otherwise."""
+    if not may_be_luck(found.accuracy, found.n, classes):
         return None
     return Note(
         "teacher-at-chance",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,8 @@ from runners.study_file import StudyFile
 # A grid may grow; what makes another run of the same pair, scheme and seed may not change under the same tables and
 # page: both would lie in the folder, and whatever reads the runs there would take them for one setting.
 _FIXED = ("study", "teacher", "train", "kd", "teaching", "log")
+# A name is no setting, and a data folder may move: its images are compared themselves.
+_FREE = frozenset({"study.name", "study.data"})
 
 
 @contextmanager
@@ -94,6 +95,7 @@ def keep_settings(study: StudyFile, paths: StudyPaths, images: LabelledImages) -
             f"{section}.{key}"
             for section in _FIXED
             for key in _differing(before.get(section), settings.get(section))
+            if f"{section}.{key}" not in _FREE
         ]
         if before.get("grid", {}).get("draws") != study.grid.draws:
             changed.append("grid.draws")
@@ -153,15 +155,13 @@ def gather(
         ``failed``, and the runs whose parts turned out to be damaged, with one line each.
     """
     # `report` may come while `run` is at its end: each writes tables and card of one moment.
-    place = paths.root / ".tables"
-    place.mkdir(exist_ok=True)
-    with Claim(place) as claim:
+    with Claim(paths.run_root) as claim:
         while claim.attempt() is not None:
             claim.pause()
+        # Counted first: a run that ends from here on makes the card look old, never newer than the tables.
+        folders = complete_folders(paths.root)
         failed = failed + collect(paths, specs, study.exclude, variants)
-        write_card(study, paths, sets, specs, teachers, failed, how, variants)
-    with contextlib.suppress(OSError):  # the other one is in it
-        place.rmdir()
+        write_card(study, paths, sets, specs, teachers, failed, how, variants, folders)
     return failed
 
 
@@ -174,6 +174,7 @@ def write_card(
     failed: list[tuple[RunSpec, str]],
     how: dict[str, Any],
     variants: Mapping[str, str],
+    folders: int,
 ) -> None:
     """Writes ``study.json``: what was asked, what there is, what failed.
 
@@ -186,6 +187,8 @@ def write_card(
         failed: Runs that failed, with one line each.
         how: When it began, its seconds, where it ran; into the provenance.
         variants: Digest of a run → its variant.
+        folders: Runs that were complete below the folder when the tables were begun, those of a larger grid before too;
+            see :func:`runners.study.page.up_to_date`.
     """
     train_set, test_set = sets
     write_json_atomic(
@@ -221,8 +224,7 @@ def write_card(
                     for s, error in failed
                 ],
             },
-            # Beside the runs asked for there may be those of a larger grid before; see runners.study.page.
-            "complete_folders": complete_folders(paths.root),
+            "complete_folders": folders,
             "common_random_numbers": "order, standard augmentation and draws are functions of (seed, epoch, step), "
             "the same for all schemes and pairs",
             "selection": "last epoch",

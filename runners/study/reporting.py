@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from runners.study.folder import gather, has_study
 from runners.study.grid import make_runs
 from runners.study.page import build, card_of, up_to_date
 from runners.study.standing import failed_before
-from runners.study.teachers import planned_teachers, untrained, weights_of
+from runners.study.teachers import trained_teachers, untrained, weights_of
 from runners.study_file import StudyFile
 
 
@@ -34,30 +33,26 @@ def report(file: Path, study: StudyFile, out: Path) -> None:
 
 def _catch_up(file: Path, study: StudyFile, paths: StudyPaths, card: dict[str, Any] | None) -> None:
     """Tables and card as ``run`` writes them at its end, of the runs that are complete now."""
-    for name in untrained(study, paths):
+    missing = list(untrained(study, paths))
+    if missing:
         raise MissingError(
-            f"the teacher {name} is not at {weights_of(study, name, paths)}, where `run` kept it; bring it back, or let "
-            "`run` train it again"
+            f"the teacher {missing[0]} is not at {weights_of(study, missing[0], paths)}, where `run` kept it; bring it "
+            "back, or let `run` train it again"
         )
     sets = study.study.selection.train(), study.study.selection.test()
-    with tempfile.TemporaryDirectory(prefix="kdstats-report-") as scratch:
-        teachers = planned_teachers(study, sets[0], paths, Path(scratch))
-        runs = make_runs(study, sets[0], teachers)
-        specs, variants = [spec for _, spec in runs], {spec.digest: name for name, spec in runs}
-        ready = sum(is_complete(spec.paths(paths.root)) for spec in specs)
-        if not ready:
-            raise MissingError(
-                f"none of the {len(specs)} runs in {paths.root} is complete, so there is nothing to show"
-            )
-        say(f"{ready} of {len(specs)} runs are complete; the page shows these")
-        failed = failed_before(specs, paths.root)
-        # The card tells how the study was made; that a page was built of it is told by the page.
-        made = (card or {}).get("provenance") or {}
-        again = ["python", "-m", "runners.study", "run", str(file), "--out", str(paths.root)]
-        how = {"started": now(), "command": shlex.join(again)}
-        how |= {
-            key: made[key]
-            for key in ("started", "command", "executor", "seconds")
-            if made.get(key) is not None
-        }
-        gather(study, paths, sets, specs, teachers, failed, how, variants)
+    teachers = trained_teachers(study, sets[0], paths)
+    runs = make_runs(study, sets[0], teachers)
+    specs, variants = [spec for _, spec in runs], {spec.digest: name for name, spec in runs}
+    ready = sum(is_complete(spec.paths(paths.root)) for spec in specs)
+    if not ready:
+        raise MissingError(
+            f"none of the {len(specs)} runs in {paths.root} is complete, so there is nothing to show"
+        )
+    say(f"{ready} of {len(specs)} runs are complete; the page shows these")
+    # The card tells how the study was made; that a page was built of it is told by the page.
+    made = (card or {}).get("provenance") or {}
+    again = ["python", "-m", "runners.study", "run", str(file), "--out", str(paths.root)]
+    how = {"started": now(), "command": shlex.join(again)}
+    kept = ("started", "command", "executor", "seconds")
+    how |= {key: made[key] for key in kept if made.get(key) is not None}
+    gather(study, paths, sets, specs, teachers, failed_before(specs, paths.root), how, variants)

@@ -20,3 +20,10 @@ def made(tmp_path: Path) -> Callable[..., Study]:
         return load_study(make_study(tmp_path / name, **options), seed=0)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that is in order; copied, never changed."""
+    root = tmp_path_factory.mktemp("plain") / "s"
+    return make_study(root, schemes=("identity", "flip", "mixup", "cutmix"), epochs=4, curves=True)

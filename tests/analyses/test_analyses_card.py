@@ -21,7 +21,7 @@ def written(root: Path, pairs: list[str], **sections: object) -> Card:
         {"study": {"name": "s"}, "grid": {"pairs": pairs}, "train": {"recipe": "crd240"}} | sections
     )
     sets = data.load("digits", "train"), data.load("digits", "test")
-    write_card(study, StudyPaths(root), sets, [], {}, [], {}, {})
+    write_card(study, StudyPaths(root), sets, [], {}, [], {}, {}, folders=0)
     return read_card(root / "study.json")
 
 

@@ -17,6 +17,7 @@ FOUNDATION = {
     "_version",
     "errors",
     "json_text",
+    "lazy",
     "small_file",
     "tables",
     "console",

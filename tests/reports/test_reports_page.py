@@ -19,9 +19,9 @@ from synthetic_study import NINE, make_study
 
 from analyses.words import number
 from kdstats.errors import UsageError
-from reports import captions, tables
+from reports import TEMPLATES, captions, tables
 from reports.build import build, main
-from reports.page import TEMPLATES, Page
+from reports.page import Page
 
 Built = Callable[..., tuple[Page, Path]]
 Whole = tuple[Page, Path]

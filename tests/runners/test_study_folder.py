@@ -210,12 +210,25 @@ def test_images_that_changed_are_refused_until_they_are_back(kept, untrained, me
     assert measured == []
 
 
+def test_a_data_folder_may_move_and_a_study_be_named_anew(kept, tmp_path, untrained, measured):
+    moved = tmp_path / "moved images"
+    shutil.copytree(kept.data, moved)
+    assert kept.call("run", "--set", f"study.data={moved}", "--set", "study.name=renamed") == 0
+    assert measured == [], "the images are the same"
+    assert str(moved) in (kept.out / "study.toml").read_text()
+    assert '"name": "renamed"' in (kept.out / "study.json").read_text()
+
+
 @pytest.mark.parametrize("content", ["", '{"settings": ', "[]", '{"settings": null}', '{"settings": {}}'])
 def test_a_damaged_card_says_nothing_of_the_images(kept, content):
     study = read_study(kept.file)
     for run in kept.runs:
         (run / "run.json").write_text(content)
+    settings = kept.out / "study.toml"
+    before = settings.read_bytes()
+    settings.write_bytes(before + b"\n# touched\n")
     folder.keep_settings(study, StudyPaths(kept.out), study.study.selection.train())
+    assert settings.read_bytes() == before, "they are written anew, so nothing was refused"
 
 
 # Retry

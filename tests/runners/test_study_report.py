@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from kdstats.errors import MissingError
 from kdstats.records.scanner import read_runs
+from runners.claim import Claim
+from runners.study.collect import collect
 from runners.study.command import main
+from runners.study.page import up_to_date
 
 STUDY = """
 [study]
@@ -83,7 +87,7 @@ def test_the_card_keeps_how_the_study_was_made(ended, tmp_path, monkeypatch):
     assert (before["runs"]["done"], after["runs"]["done"]) == (4, 3)
     for key in ("started", "command", "executor", "seconds"):
         assert after["provenance"][key] == before["provenance"][key], key
-    assert not (out / ".tables").exists()
+    assert not list((out / "runs").glob(".*")), "a claim was left"
     # Without a card the command is that of the study, not of the page.
     (out / "study.json").unlink()
     assert main(["report", ended[0], "--out", str(out)]) == 0
@@ -136,3 +140,38 @@ def test_nothing_complete_is_nothing_to_show(ended, tmp_path):
         mark.unlink()
     with pytest.raises(MissingError, match="none of the 4 runs"):
         main(["report", ended[0], "--out", str(out)])
+
+
+def test_a_run_that_ends_while_tables_are_written_makes_them_old(ended, tmp_path, monkeypatch):
+    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    out = _interrupted(ended[1], tmp_path / "out")
+    late = next(out.glob("runs/*/cutmix/seed=1/*"))
+    mark = next(ended[1].glob("runs/*/cutmix/seed=1/*/done.json")).read_bytes()
+
+    def slowly(*args, **more):
+        found = collect(*args, **more)
+        (late / "done.json").write_bytes(mark)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("runners.study.folder.collect", slowly)
+        assert main(["report", ended[0], "--out", str(out)]) == 0
+    assert len(read_runs(out)) == 3
+    assert not up_to_date(out)
+    assert main(["report", ended[0], "--out", str(out)]) == 0
+    assert len(read_runs(out)) == 4
+    assert up_to_date(out)
+
+
+def test_tables_wait_for_whoever_writes_them(ended, tmp_path, monkeypatch):
+    monkeypatch.setattr("runners.study.reporting.build", lambda out: None)
+    out = _interrupted(ended[1], tmp_path / "out")
+    with Claim(out / "runs") as other:
+        assert other.attempt() is None
+        begun = threading.Thread(target=main, args=(["report", ended[0], "--out", str(out)],))
+        begun.start()
+        begun.join(3)
+        assert begun.is_alive()
+        assert not (out / "study.json").exists()
+    begun.join(60)
+    assert len(read_runs(out)) == 3

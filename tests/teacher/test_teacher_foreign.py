@@ -19,9 +19,18 @@ def refuse(source: str, arch: str | None = None) -> None:
     refuse_foreign(source, arch, "study.json", "pass --trust", "teacher")
 
 
+def passes(source: str, arch: str | None) -> bool:
+    try:
+        refuse(source, arch)
+    except MissingError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("arch", [None, "resnet8", "torchvision:resnet18"])
 def test_weights_of_a_known_architecture_pass(arch: str | None) -> None:
-    refuse(WEIGHTS, arch)
+    assert passes(WEIGHTS, arch)
+    assert not passes(f"{WEIGHTS}.gone", arch)
 
 
 @pytest.mark.parametrize(
