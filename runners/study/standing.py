@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from runners.executors.attempt import failure_of
 from runners.run_spec import RunSpec
 
 State = Literal["done", "running", "failed", "paused", "queued"]
+_LATEST = 3  # epochs that tell the pace
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Standing:
         spec: The run.
         state: ``paused`` has whole epochs on disk and nobody at work; ``failed`` has ended with an error since.
         epochs: Whole epochs on disk.
-        per_epoch: Mean seconds of an epoch so far; None before the first and for complete runs.
+        per_epoch: Median seconds of the latest epochs, since machines are shared by others at times; None before the
+            first and for complete runs.
         accuracy: Test accuracy after the last epoch, of complete runs.
         error: The last line of its log, where it failed.
     """
@@ -57,7 +60,7 @@ def standing(spec: RunSpec, study: Path) -> Standing:
         return Standing(spec, "queued", 0)
     seconds = _seconds(paths.metrics)
     epochs = min(len(seconds), spec.recipe.epochs)
-    per_epoch = sum(seconds) / len(seconds) if seconds else None
+    per_epoch = statistics.median(seconds[-_LATEST:]) if seconds else None
     if running(paths.root):
         return Standing(spec, "running", epochs, per_epoch)
     note = failure_of(paths)

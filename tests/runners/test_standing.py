@@ -61,3 +61,12 @@ def test_what_is_not_complete_is_told_from_the_folder(tmp_path):
     assert [(spec.seed, error) for spec, error in failed_before(specs, tmp_path)] == [
         (1, "OSError: disk full")
     ]
+
+
+def test_the_pace_is_that_of_the_latest_epochs(tmp_path):
+    metrics = SPEC.paths(tmp_path).metrics
+    metrics.parent.mkdir(parents=True)
+    # Two epochs beside other work, then a quiet machine, on which one epoch met something again.
+    took = (900.0, 800.0, 10.0, 700.0, 12.0)
+    metrics.write_text("".join(json.dumps({"epoch": i, "seconds": s}) + "\n" for i, s in enumerate(took, 1)))
+    assert (standing(SPEC, tmp_path).epochs, standing(SPEC, tmp_path).per_epoch) == (5, 12.0)
