@@ -8,7 +8,10 @@ from typing import Any
 import typer
 
 from kdstats._version import __version__
-from kdstats.cli import correlate, datasets, doctor, estimate, evaluate_da, models, power, schemes
+from kdstats.cli import datasets, doctor, models, power, schemes
+from kdstats.cli.correlate.command import command as correlate
+from kdstats.cli.estimate.command import command as estimate
+from kdstats.cli.evaluate_da.command import command as evaluate_da
 from kdstats.console import INTERRUPTED, run_program
 
 app = typer.Typer(
@@ -20,9 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("evaluate-da")(evaluate_da.command)
-app.command("correlate")(correlate.command)
-app.command("estimate")(estimate.command)
+app.command("evaluate-da")(evaluate_da)
+app.command("correlate")(correlate)
+app.command("estimate")(estimate)
 app.add_typer(schemes.app, name="schemes")
 app.add_typer(power.app, name="power")
 app.command("datasets")(datasets.command)

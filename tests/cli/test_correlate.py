@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import typer
 
-from kdstats.cli import correlate as subject
+from kdstats.cli.correlate import command as subject
 from kdstats.console import run_program
 from kdstats.published.wang2022 import Wang2022
 
@@ -150,7 +150,7 @@ def test_better_and_choose(run, study):
 
 
 def test_no_minus_zero():
-    from kdstats.cli.correlate_numbers import bracket, number
+    from kdstats.cli.correlate.numbers import bracket, number
 
     assert bracket(-0.0001, -0.1) == "[0.000, −0.100]"
     assert number(-0.00001) == "0.0000"
@@ -264,14 +264,14 @@ def test_every_option_is_explained(run):
 def test_no_torch_and_no_matplotlib_without_plot(tmp_path):
     code = (
         "import sys, typer\n"
-        "from kdstats.cli import correlate\n"
-        "app = typer.Typer(); app.command()(correlate.command)\n"
+        "from kdstats.cli.correlate import command\n"
+        "app = typer.Typer(); app.command()(command.command)\n"
         "app(['--published', 'wang2022', '--format', 'csv'], standalone_mode=False)\n"
         "heavy = ('torch', 'matplotlib', 'statsmodels', 'seaborn')\n"
         "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stderr.strip() == "[]"
-    code = "import sys, kdstats.cli.correlate; print([m for m in ('numpy', 'pandas') if m in sys.modules])"
+    code = "import sys, kdstats.cli.correlate.command; print([m for m in ('numpy', 'pandas') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

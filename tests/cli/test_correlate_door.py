@@ -13,7 +13,7 @@ import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdstats.cli import correlate as subject
+from kdstats.cli.correlate import command as subject
 from kdstats.console import run_program
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)

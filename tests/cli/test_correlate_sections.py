@@ -19,7 +19,7 @@ from kdstats.association.mixed import mixed_model
 from kdstats.association.partial import partial_correlation
 from kdstats.association.regression import regress
 from kdstats.association.repeated import repeated_correlation
-from kdstats.cli import correlate as subject
+from kdstats.cli.correlate import command as subject
 from kdstats.console import run_program
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)

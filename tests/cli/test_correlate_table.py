@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import typer
 
-from kdstats.cli import correlate as subject
-from kdstats.cli.correlate_hints import looks_like_accuracy
+from kdstats.cli.correlate import command as subject
+from kdstats.cli.correlate.hints import looks_like_accuracy
 from kdstats.console import run_program
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)

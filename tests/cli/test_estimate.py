@@ -13,7 +13,7 @@ import sys
 import pytest
 import typer
 
-from kdstats.cli import estimate as subject
+from kdstats.cli.estimate import command as subject
 from kdstats.console import run_program
 from kdstats.estimators.covariance import ce_covariance
 from kdstats.recorded.steps import step_matrix

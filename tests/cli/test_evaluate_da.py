@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from kdstats import models, schemes
 from kdstats.cli import main
-from kdstats.cli.evaluate_da_out import FILES
+from kdstats.cli.evaluate_da.out import FILES
 from kdstats.console import run_program
 from kdstats.pages import evaluate_da_facts as facts
 from kdstats.teacher.load import shipped_path

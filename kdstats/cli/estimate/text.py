@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kdstats.cli.estimate.answer import names
 from kdstats.tables import escape_latex, write
 
 if TYPE_CHECKING:
-    from kdstats.cli.estimate import Request
-    from kdstats.cli.estimate_answer import Answer
+    from kdstats.cli.estimate.answer import Answer
+    from kdstats.cli.estimate.request import Request
     from kdstats.estimators.estimate import Estimate
 
 MAIN = {
@@ -33,8 +34,6 @@ WORDS = "What the words mean: docs/method.md, section Words."
 
 def page(request: Request, answer: Answer) -> str:
     """The whole answer as text, Markdown or LaTeX (there the sentences are comments)."""
-    from kdstats.cli.estimate_answer import names
-
     groups: dict[tuple[str, int | None], dict[str, Any]] = {}
     for name, row in zip(names(answer.rows, request.by), answer.rows, strict=True):
         groups.setdefault((name, row.epoch), {"runs": row.runs})[row.quantity] = row.estimate
@@ -100,8 +99,6 @@ def _reading(answer: Answer) -> list[str]:
 
 def _own_notes(request: Request, answer: Answer) -> list[str]:
     """Notes that stand with single numbers, each once, with the schemes that it concerns where not all have it."""
-    from kdstats.cli.estimate_answer import names
-
     where: dict[str, tuple[list[str], list[str]]] = {}
     every = names(answer.rows, request.by)
     for name, row in zip(every, answer.rows, strict=True):

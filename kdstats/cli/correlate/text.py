@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kdstats.association.coefficients import METHODS, SYMBOLS
-from kdstats.cli import correlate_sections as sections
-from kdstats.cli.correlate_notes import note_lines
-from kdstats.cli.correlate_numbers import bracket, number, p_text, short
-from kdstats.cli.correlate_rows import records
-from kdstats.cli.correlate_sections import Block
+from kdstats.cli.correlate import sections
+from kdstats.cli.correlate.notes import note_lines
+from kdstats.cli.correlate.numbers import bracket, number, p_text, short
+from kdstats.cli.correlate.rows import records
+from kdstats.cli.correlate.sections import Block
 from kdstats.tables import Table, escape_latex
 
 if TYPE_CHECKING:
-    from kdstats.cli.correlate import Request
-    from kdstats.cli.correlate_answer import Answer
-    from kdstats.cli.correlate_source import Source
+    from kdstats.cli.correlate.answer import Answer
+    from kdstats.cli.correlate.request import Request
+    from kdstats.cli.correlate.source import Source
 
 MOST_LONG = 3  # panels that get three lines each when nothing else is asked for
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdstats.association.coefficients import SYMBOLS
-from kdstats.cli.correlate_answer import sentence
-from kdstats.cli.correlate_numbers import bracket, digits, number, p_equals, p_text, span
-from kdstats.cli.correlate_rows import error_rows, records
+from kdstats.cli.correlate.numbers import bracket, digits, number, p_equals, p_text, span
+from kdstats.cli.correlate.rows import error_rows, records
 from kdstats.tables import Table
 
 if TYPE_CHECKING:
-    from kdstats.cli.correlate_answer import Answer
-    from kdstats.cli.correlate_source import Source
+    from kdstats.cli.correlate.answer import Answer
+    from kdstats.cli.correlate.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _lines_table(rows: list[dict[str, str]]) -> Table:
 def choice(fmt: str, source: Source, answer: Answer) -> Block:
     """What choosing by the predictor has been worth, here and when learned from the other panels."""
     cost, unit = answer.regret, source.unit
-    said = sentence(source, answer)
+    said = answer.sentence(source)
     ordered = f"{100 * cost.concordance:.0f} % of {cost.pairs} {source.what} pairs ordered rightly"
     heading = f"Choice by the {cost.choose} {source.x_name}; better is the {cost.better} {source.y_name}"
     lines = [f"{said[0].upper()}{said[1:]}."]

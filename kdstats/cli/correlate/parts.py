@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from kdstats.association.mixed import MixedFit
     from kdstats.association.repeated import RepeatedCorrelation
     from kdstats.association.wild import WildBootstrap
-    from kdstats.cli.correlate import Request
-    from kdstats.cli.correlate_source import Source
+    from kdstats.cli.correlate.request import Request
+    from kdstats.cli.correlate.source import Source
 
 LARGEST_TABLE = 20_000  # points; beyond, resampling across panels takes minutes
 PANELS_AS_CLUSTERS = "panels"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kdstats.cli.correlate_table import Columns
+    from kdstats.cli.correlate.table import Columns
 
 _HIGHER_IS_BETTER = {
     "acc",

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdstats.association.coefficients import SYMBOLS
-from kdstats.cli.correlate_answer import general_notes
-from kdstats.cli.correlate_rows import records
+from kdstats.cli.correlate.rows import records
 
 if TYPE_CHECKING:
-    from kdstats.cli.correlate_answer import Answer
-    from kdstats.cli.correlate_source import Source
+    from kdstats.cli.correlate.answer import Answer
+    from kdstats.cli.correlate.source import Source
 
 _BY_PANEL = re.compile(r"^panel (\d+): ")
 _NAMED = re.compile(r"^panel '(.*?)': ")
@@ -55,7 +54,7 @@ def note_lines(source: Source, answer: Answer, shown: Sequence[str] = ()) -> lis
         add(section, note, place)
     for note in answer.regret.notes:
         add("choice", note, "")
-    for section, notes in general_notes(answer).items():
+    for section, notes in answer.general_notes().items():
         for note in notes:
             add(section, note, "")
     lines = []

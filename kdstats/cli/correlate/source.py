@@ -10,7 +10,7 @@ from kdstats.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kdstats.cli.correlate import Request
+    from kdstats.cli.correlate.request import Request
     from kdstats.published.wang2022 import Wang2022
 
 PUBLISHED_RUNS = 3  # "at least three" by the authors' README, so a standard error from three is an upper one
@@ -84,8 +84,8 @@ def published_source(request: Request) -> Source:
 def file_source(request: Request) -> Source:
     """The points of FILE; raises ``UsageError`` for a column that is unknown or holds no numbers where it must."""
     from kdstats.association.reading import read_with_layout
-    from kdstats.cli.correlate_hints import point_hints, table_hints
-    from kdstats.cli.correlate_table import Columns, prepare
+    from kdstats.cli.correlate.hints import point_hints, table_hints
+    from kdstats.cli.correlate.table import Columns, prepare
 
     table, layout = read_with_layout(request.file or "")
     groups, given, cluster = (

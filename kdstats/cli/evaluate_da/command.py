@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kdstats.cli.evaluate_da_request import Request, parted
+from kdstats.cli.evaluate_da.request import Request, parted
 
 if TYPE_CHECKING:
     from kdstats.teacher.evaluation import Evaluation
@@ -193,10 +193,10 @@ def command(
         from kdstats.offline import switch_off
 
         switch_off()
-    from kdstats.cli.evaluate_da_text import render, side_notes
+    from kdstats.cli.evaluate_da.text import render, side_notes
 
     if request.out is not None:
-        from kdstats.cli.evaluate_da_out import check_folder
+        from kdstats.cli.evaluate_da.out import check_folder
 
         check_folder(request.out)
     settled = request.settled()
@@ -205,7 +205,7 @@ def command(
     note = request.data_note(settled)
     written: list[Path] = []
     if request.out is not None:
-        from kdstats.cli.evaluate_da_out import write_folder
+        from kdstats.cli.evaluate_da.out import write_folder
 
         written = write_folder(request.out, evaluation, document, settled.command(), note)
     typer.echo(render(request.fmt, document, note, written), nl=False)
@@ -216,7 +216,7 @@ def command(
 
 
 def _measure(request: Request) -> Evaluation:
-    from kdstats.cli.evaluate_da_progress import progress
+    from kdstats.cli.evaluate_da.progress import progress
     from kdstats.teacher.evaluate import evaluate_da
 
     with progress(request.tol if request.protocol == "efficient" else None) as report:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kdstats.cli.correlate_answer import Answer
-    from kdstats.cli.correlate_source import Source
+    from kdstats.cli.correlate.answer import Answer
+    from kdstats.cli.correlate.source import Source
 
 _ACROSS = (
     "what",

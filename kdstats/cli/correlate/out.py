@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdstats.association.coefficients import SYMBOLS
-from kdstats.cli.correlate_answer import render, sentence
-from kdstats.cli.correlate_numbers import short
-from kdstats.cli.correlate_rows import records
-from kdstats.cli.correlate_text import blocks, closing
+from kdstats.cli.correlate.numbers import short
+from kdstats.cli.correlate.render import render
+from kdstats.cli.correlate.rows import records
+from kdstats.cli.correlate.text import blocks, closing
 from kdstats.errors import UsageError
 from kdstats.figures.correlation import CorrelationFacts
 from kdstats.pages import correlate as page
@@ -21,9 +21,9 @@ from kdstats.tables import to_csv
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdstats.cli.correlate import Request
-    from kdstats.cli.correlate_answer import Answer
-    from kdstats.cli.correlate_source import Source
+    from kdstats.cli.correlate.answer import Answer
+    from kdstats.cli.correlate.request import Request
+    from kdstats.cli.correlate.source import Source
 
 
 def write_out(
@@ -50,7 +50,7 @@ def write_out(
         [{k: None if v != v else v for k, v in row.items()} for row in table],
         [str(c) for c in source.table.columns],
     )
-    said = sentence(source, answer)
+    said = answer.sentence(source)
     lead = f"{said[0].upper()}{said[1:]}."
     if len(drawn[1].panels) == 1:
         lead = f"{_coefficients(answer)} {lead}"

@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kdstats.association.repeats import Averaged
-    from kdstats.cli.correlate import Request
+    from kdstats.cli.correlate.request import Request
 
 REPEATS = "repeats"
-"""Value of ``--x-se`` and ``--y-se`` that asks for the spread over repeats; also the ways of ``--repeats``."""
-WAYS = ("mean", "keep")
+"""Value of ``--x-se`` and ``--y-se`` that asks for the spread over repeats."""
 
 
 @dataclass(frozen=True, slots=True)
