@@ -292,6 +292,11 @@ class StudyPaths:
         return self.t_stddev / encode_name(teacher, "teacher") / f"{encode_name(scheme, 'scheme')}.json"
 
     @property
+    def answers(self) -> Path:
+        """Folder of teachers' answers that runs share while the study is trained; absent afterwards."""
+        return self.root / ".answers"
+
+    @property
     def run_root(self) -> Path:
         """Folder that holds all runs."""
         return self.root / "runs"

@@ -39,6 +39,10 @@ class Memo(Generic[Answer]):
         self._kept.append((images, answer))
         return answer
 
+    def know(self, images: Tensor, answer: Answer) -> None:
+        """Takes ``answer`` for that of the network to ``images``."""
+        self._kept.append((images, answer))
+
     def forget(self) -> None:
         """The step is over."""
         self._kept.clear()

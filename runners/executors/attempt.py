@@ -15,10 +15,11 @@ from typing import Any
 
 from kdstats.console import Terminated
 from kdstats.errors import CheckError, KdstatsError
-from kdstats.records.paths import RunPaths
+from kdstats.records.paths import RunPaths, StudyPaths
 from kdstats.records.writer import is_complete, write_json_atomic
 from runners.claim import Claim
 from runners.executors.base import Ending, Passing, StopSign, default_workers
+from runners.progress import say
 from runners.run_spec import RunSpec
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the last from a limit on files
@@ -63,6 +64,7 @@ def carry_out(
         keep: Called after each epoch, when its state is on disk.
     """
     from runners.training.one_run import run_spec
+    from runners.training.shared_answers import SharedAnswers
 
     paths, asked = spec.paths(study), stop or StopSign(study, token).__bool__
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -96,7 +98,8 @@ def carry_out(
             # The claim says that nobody else writes here, so every temporary file is an orphan.
             for orphan in paths.root.rglob(".*.tmp"):
                 orphan.unlink(missing_ok=True)
-            run_spec(spec, paths, device, on_epoch, on_step=on_step)
+            answers = SharedAnswers(StudyPaths(study).answers, spec, say)
+            run_spec(spec, paths, device, on_epoch, on_step=on_step, answers=answers)
             failure_of(paths).unlink(missing_ok=True)
     except (_Stopped, KeyboardInterrupt, Terminated):
         return Ending("stopped", "a signal ended it")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +25,7 @@ from runners.study.folder import gather, has_study, keep_settings, owned
 from runners.study.grid import check_runs, make_runs
 from runners.study.measuring import probe
 from runners.study.page import build
+from runners.study.sharing import Sharing, sharing
 from runners.study.teachers import trained_teachers
 from runners.study_file import StudyFile
 
@@ -57,7 +60,14 @@ def run(
                 + ("; `run` carries them out" if left else "")
             )
             return 0
-        outcomes = train_all(chosen, len(specs), paths, executor, variants)
+        share = functools.partial(
+            sharing,
+            paths,
+            images=len(train_set),
+            classes=train_set.classes,
+            limit=study.executor.share_gb * 1e9,
+        )
+        outcomes = train_all(chosen, len(specs), paths, executor, variants, share)
         _refuse_full_disk(outcomes, out)
         failed = [(outcome.spec, outcome.error or "?") for outcome in outcomes]
         if not any(is_complete(spec.paths(out)) for spec in specs):
@@ -78,9 +88,17 @@ def run(
 
 
 def train_all(
-    specs: list[RunSpec], planned: int, paths: StudyPaths, executor: Executor, variants: Mapping[str, str]
+    specs: list[RunSpec],
+    planned: int,
+    paths: StudyPaths,
+    executor: Executor,
+    variants: Mapping[str, str],
+    share: Callable[[Sequence[RunSpec]], AbstractContextManager[Sharing]],
 ) -> list[Outcome]:
-    """Carries out every run of ``specs`` that is not complete; returns the failed ones."""
+    """Carries out every run of ``specs`` that is not complete; returns the failed ones.
+
+    ``share`` opens the folder of teachers' answers for the runs that are carried out.
+    """
     todo = [spec for spec in specs if not is_complete(spec.paths(paths.root))]
     if not todo:
         return []
@@ -95,13 +113,15 @@ def train_all(
     def counted() -> int:
         return behind + sum(map(whole_epochs, left.values()))
 
-    with StudyProgress(sum(spec.recipe.epochs for spec in specs), counted()) as progress:
+    epochs = sum(spec.recipe.epochs for spec in specs)
+    with share(todo) as shared, StudyProgress(epochs, counted()) as progress:
 
         def on_done(outcome: Outcome) -> None:
             nonlocal ended, behind
             ended += 1
             spec = outcome.spec
             behind += whole_epochs(left.pop(spec.digest))
+            shared.ended(spec)
             progress.advance(counted())
             if outcome.error is not None:
                 failed.append(outcome)

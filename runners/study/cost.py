@@ -25,6 +25,7 @@ from runners.executors.attempt import pick, use_threads
 from runners.progress import duration
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
+from runners.study.sharing import needed
 from runners.study_file import StudyFile
 
 # Bytes on disk per recorded row (Parquet, zstd), float32 and float16; measured on digits runs.
@@ -66,6 +67,7 @@ class Cost:
         disk_full: Bytes with every epoch recorded in float32.
         memory: Peak bytes of a worker.
         teachers: Teacher to be trained first → seconds.
+        shared: Bytes of the teachers' answers that runs share meanwhile; 0 where they share none.
     """
 
     runs: int
@@ -80,6 +82,7 @@ class Cost:
     disk_full: float
     memory: int
     teachers: dict[str, float]
+    shared: int = 0
 
     def lines(self, study: StudyFile) -> list[str]:
         """The plan as people read it."""
@@ -99,6 +102,14 @@ class Cost:
         kept = f"samples of every {'' if study.log.every == 1 else f'{study.log.every}. '}epoch, {study.log.dtype}"
         full = "" if self.disk_full == self.disk else f"; full would be {_bytes(self.disk_full)}"
         lines.append(f"disk about {_bytes(self.disk)} ({kept}{full}) · memory {_bytes(self.memory)} a worker")
+        if self.shared:
+            fits = self.shared <= study.executor.share_gb * 1e9
+            lines.append(
+                f"shared while it is trained: {_bytes(self.shared)} of teachers' answers to originals, asked once a seed"
+                if fits
+                else f"not shared: {_bytes(self.shared)} of teachers' answers to originals, which every run asks anew "
+                f"(executor.share_gb = {study.executor.share_gb:g})"
+            )
         lines.append(_comparable(study))
         return lines
 
@@ -161,6 +172,7 @@ def cost(
         disk_full=weights + sum(trained_rows) * _ROW_BYTES["float32"],
         memory=max(m.memory for m in found.values()),
         teachers=trained,
+        shared=needed(specs, len(train_set), train_set.classes),
     )
 
 

@@ -257,6 +257,12 @@ class ExecutorSection(Section):
         description="URL (s3://…, gs://…, file://…; fsspec) through which runs come home from machines that share no "
         "folder with this one (ray)",
     )
+    share_gb: float = Field(
+        5.0,
+        ge=0,
+        description="GB on disk, while the study is trained, for a teacher's answers to the originals, which the runs of "
+        "a seed share; where they need more, or at 0, each run asks anew. No bit of a result depends on it",
+    )
     cluster: Literal["slurm", "local"] = Field(
         "slurm", description="'local': submitit's processes on this machine"
     )

@@ -30,6 +30,10 @@ class Asking:
         """Forgets the answers of the step before."""
         self._memo.forget()
 
+    def know(self, images: Tensor, logits: Tensor) -> None:
+        """Takes ``logits`` ``[B, C]`` for the teacher's answer to ``images``; not where features are wanted."""
+        self._memo.know(images, (logits, None))
+
     def __call__(self, images: Tensor) -> Answer:
         """Float32 logits ``[B, C]`` without gradient, and the features or None."""
         return self._memo(images)

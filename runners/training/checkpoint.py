@@ -27,14 +27,18 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(
-    path: Path, identity: str, say: Callable[[str], None] = lambda text: None
+    path: Path,
+    identity: str,
+    say: Callable[[str], None] = lambda text: None,
+    otherwise: str = "the run starts anew",
 ) -> dict[str, Any] | None:
-    """The state at ``path`` if it is whole and belongs to the run ``identity``; None means: start anew.
+    """What :func:`save_state` wrote to ``path``, if it is whole and belongs to ``identity``; None otherwise.
 
     Args:
         path: The file.
-        identity: Of the run.
-        say: Told when there is a state that cannot be used.
+        identity: Of the run, and of the layout.
+        say: Told when there is a file that cannot be used.
+        otherwise: What is done without it.
     """
     try:
         content = path.read_bytes()
@@ -42,10 +46,10 @@ def load_state(
         return None
     digest, payload = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(payload).digest() != digest:
-        say(f"{path} is damaged: the run starts anew")
+        say(f"{path} is damaged: {otherwise}")
         return None
     state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or state.get("identity") != identity:
-        say(f"{path} belongs to another run or version: this run starts anew")
+        say(f"{path} belongs to another run or version: {otherwise}")
         return None
     return state

@@ -35,6 +35,7 @@ from runners.training.folder import end_of_epoch, finish, open_folder
 from runners.training.interrupts import Interrupts
 from runners.training.ranks import ALONE, Ranks
 from runners.training.setup import Training, batch_of, identity, prepare
+from runners.training.shared_answers import SharedAnswers
 from runners.training.step import part_of, record, score, sides
 from runners.training.switches import determinism
 
@@ -59,6 +60,7 @@ def train_student(
     on_step: StepDone | None = None,
     ranks: Ranks = ALONE,
     keep_every: float = KEEP_EVERY,
+    answers: SharedAnswers | None = None,
 ) -> dict[str, Any]:
     """Trains one student and leaves a complete run directory; goes on where an earlier call stopped.
 
@@ -73,6 +75,7 @@ def train_student(
         on_step: Called after each step with (epoch from 1, step from 1, its loss when called).
         ranks: The processes that share the run; only the first writes.
         keep_every: Seconds between states within an epoch.
+        answers: Shared with the other runs of the study.
 
     Returns:
         The outcome: last and best test loss (nats) and accuracy (fractions), seconds.
@@ -86,6 +89,7 @@ def train_student(
         raise UsageError(f"states within an epoch are kept every 0 seconds or more, not {keep_every}")
     with determinism(spec.determinism), Interrupts() as interrupts:
         run = prepare(spec, train_set, teacher, ranks)
+        run.answers = None if ranks.world > 1 or run.asking.features else answers
         state = load_state(paths.state, identity(spec), say if ranks.main else lambda text: None)
         if state is not None:
             run.load_state_dict(state)
@@ -175,11 +179,14 @@ def epoch_of(
     chunks = torch.split(epoch_order(spec.seed, place.epoch, len(train_set)), recipe.batch_size)
     sums = torch.tensor(list(place.sums.values()), device=device, dtype=torch.float64)
     batches = train_set.batches(chunks[place.step :], run.base, spec.seed, place.epoch)
+    told = None if run.answers is None else run.answers.of_epoch(place.epoch, place.step, train_set)
     for step, (pixels, labels, ids) in enumerate(batches, place.step):
         for group in run.optimiser.param_groups:
             group["lr"] = recipe.lr_at(place.epoch * len(chunks) + step, len(chunks))
         run.asking.next_step()
         x = batch_of(pixels, train_set, spec)
+        if told is not None:
+            told.tell(run.asking, x, step * recipe.batch_size)
         scheme = run.scheme(spec)
         view = scheme.apply(
             x,
@@ -196,6 +203,8 @@ def epoch_of(
         mine, share = ranks.slice(len(labels)), ranks.slice(len(view.lam))
         own = view if ranks.world == 1 else part_of(view, share)
         originals, views = sides(run, spec, x[mine], own)
+        if told is not None and originals is not None:
+            told.keep(originals.teacher, step * recipe.batch_size)
         asked = run.asking(x)[0] if run.loss.targets.kind == "interpolated" else views.teacher
         found = run.loss.of(originals, views, own, labels, ids, mine, asked)
         weight = ranks.world * (mine.stop - mine.start) / len(labels)  # uneven shares of a short last batch
@@ -223,6 +232,8 @@ def epoch_of(
             ranks.barrier()
             if stop:
                 interrupts.stop()
+    if told is not None:
+        told.close()
     place.sums, place.seconds = (
         dict(zip(terms, sums.tolist(), strict=True)),
         spent + time.perf_counter() - began,

@@ -20,6 +20,7 @@ from runners.run_spec import ORIGINALS, PASSES, RunSpec
 from runners.training.asking import Asking
 from runners.training.best import Best
 from runners.training.ranks import Ranks
+from runners.training.shared_answers import SharedAnswers
 from runners.training.student_loss import StudentLoss
 from runners.training.switches import compiled, folded
 
@@ -54,6 +55,7 @@ class Training:
         loss: Of a step.
         asking: The teacher.
         moving: Teachers that follow the student, or None.
+        answers: What the teacher said to the originals in other runs, or None.
         best: The best epoch so far.
         place: How far the run is.
     """
@@ -66,6 +68,7 @@ class Training:
     loss: StudentLoss
     asking: Asking
     moving: MovingTeachers | None
+    answers: SharedAnswers | None = None
     best: Best = field(default_factory=Best)
     place: Place = field(default_factory=Place)
 
