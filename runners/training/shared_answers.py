@@ -40,7 +40,7 @@ def group_of(spec: RunSpec) -> str | None:
     asked = {
         "teacher": spec.teacher_sha256,
         "images": spec.dataset_sha256,
-        "selection": asdict(spec.selection) | {"data": None},
+        "selection": asdict(spec.selection) | {"path": None},
         "seed": spec.seed,
         "batch_size": spec.recipe.batch_size,
         "layout": [spec.channels_last, spec.fold_teacher, spec.determinism],
