@@ -78,5 +78,4 @@ def sharing(
 
 
 def _remove(folder: Path) -> None:
-    if not folder.is_symlink():
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # a link is left alone, and so is what it points at

@@ -100,7 +100,6 @@ class EpochAnswers:
         self._file, self._identity, self._images, self._say = file, identity, images, say
         self._known, self._keeps = known, keeps
         self._heard: Tensor | None = None
-        self._until = 0
         self._compared = False
         self.read = 0
 
@@ -128,11 +127,10 @@ class EpochAnswers:
                 return
             self._heard = torch.empty(self._images, logits.shape[1], dtype=logits.dtype, device=logits.device)
         self._heard[at : at + len(logits)] = logits
-        self._until = at + len(logits)
 
     def close(self) -> None:
         """The epoch is over: its answers are left for other runs, unless another has left them."""
-        if self._heard is None or self._until < self._images or self._file.exists():
+        if self._heard is None or self._file.exists():
             return
         if not self._file.parent.parent.is_dir():
             return  # no other run is left that could ask

@@ -111,6 +111,7 @@ class Here:
 
     def __init__(self, breaks_after: int | None = None) -> None:
         self.seen: list[dict[str, int]] = []
+        self.groups: list[int] = []
         self.breaks_after = breaks_after
 
     def describe(self) -> str:
@@ -124,6 +125,7 @@ class Here:
             ending = carry_out(spec, errand.study, "cpu", errand.stop.token)
             assert ending == Ending("done")
             self.seen.append({file.name: file.stat().st_mtime_ns for file in answers.rglob("*.pt")})
+            self.groups.append(sum(1 for _ in answers.glob("*")))
             errand.settle(spec, ending, Attempts(errand.study, 1))
 
 
@@ -157,10 +159,12 @@ def _weights(out: Path) -> dict[str, bytes]:
 
 
 def test_a_study_shares_and_is_the_study_that_does_not(study, tmp_path):
-    seen = study("shared").seen
+    here = study("shared")
+    seen = here.seen
     assert [sorted(files) for files in seen] == [["epoch=0000.pt", "epoch=0001.pt"]] * 6
     assert seen[0] == seen[1] == seen[2], "the second scheme reads what the first has kept"
     assert seen[3] == seen[4] == seen[5]
+    assert here.groups == [2, 2, 2, 1, 1, 1], "those of a seed go with its last run"
     assert not (tmp_path / "shared" / ".answers").exists()
     assert study("apart", "--set", "executor.share_gb=0").seen == [{}] * 6
     one, other = (_weights(tmp_path / name) for name in ("shared", "apart"))
