@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-
-from kdstats import models
-from kdstats.records.paths import RunPaths
-from kdstats.teacher.accuracy import measure
-from kdstats.teacher.device import pick_device
-from kdstats.teacher.load import load_network
 from runners.executors.attempt import pick, use_threads
 from runners.progress import duration
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
 from runners.study.sharing import needed
+from runners.study.steps import Measured, measure_run, measure_teacher
 from runners.study_file import StudyFile
+from runners.training.shared_answers import group_of
 
 # Bytes on disk per recorded row (Parquet, zstd), float32 and float16; measured on digits runs.
 _ROW_BYTES = {"float32": 30, "float16": 22}
-_STEPS = 6
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A run measured over a few steps.
-
-    Attributes:
-        step: Seconds per training step, recording included.
-        test_image: Seconds per test image.
-        memory: Peak bytes of the process (of the GPU's memory when it computes there).
-        weights: Bytes of the student's weights.
-    """
-
-    step: float
-    test_image: float
-    memory: int
-    weights: int
 
 
 @dataclass(frozen=True)
@@ -154,6 +125,8 @@ def cost(
         s.recipe.epochs * (steps * found[_kind(s)].step + len(test_set) * found[_kind(s)].test_image)
         for s in specs
     ]
+    shared = needed(specs, len(train_set), train_set.classes)
+    spared = _spared(specs, found, workers) * steps if shared <= study.executor.share_gb * 1e9 else 0.0
     weights = sum(2 * found[_kind(s)].weights for s in specs)
     rows = [len(train_set) * (1 + (s.originals == "kept")) for s in specs]
     recorded = [n * -(-s.recipe.epochs // s.log_every) for n, s in zip(rows, specs, strict=True)]
@@ -166,13 +139,14 @@ def cost(
         steps=steps,
         epochs=str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}",
         per_run=(min(per_run), max(per_run)),
-        seconds=sum(per_run) * (1 - done / len(specs)) / min(workers, len(specs)) + sum(trained.values()),
+        seconds=(sum(per_run) - spared) * (1 - done / len(specs)) / min(workers, len(specs))
+        + sum(trained.values()),
         workers=workers,
         disk=weights + sum(recorded) * _ROW_BYTES[study.log.dtype],
         disk_full=weights + sum(trained_rows) * _ROW_BYTES["float32"],
         memory=max(m.memory for m in found.values()),
         teachers=trained,
-        shared=needed(specs, len(train_set), train_set.classes),
+        shared=shared,
     )
 
 
@@ -186,6 +160,20 @@ def _kind(spec: RunSpec) -> tuple[object, ...]:
         spec.targets == "interpolated",
     )
     return spec.teacher, spec.student, "pick" in spec.scheme, spec.teaching is None, *loss
+
+
+def _spared(specs: Sequence[RunSpec], found: Mapping[tuple[object, ...], Measured], workers: int) -> float:
+    """Seconds per step of an epoch, over all runs, in which answers are read: the first, side by side, ask."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        group = group_of(spec)
+        if group is not None:
+            groups.setdefault(group, []).append(spec)
+    return sum(
+        spec.recipe.epochs * found[_kind(spec)].answer
+        for runs in groups.values()
+        for spec in sorted(runs, key=lambda s: s.recipe.epochs, reverse=True)[workers:]
+    )
 
 
 def _size(study: StudyFile) -> str:
@@ -218,66 +206,6 @@ def _comparable(study: StudyFile) -> str:
     if moving:
         text += f"; teachers follow the student, so no T. stddev, in {', '.join(moving)}"
     return text
-
-
-def measure_run(spec: RunSpec, device: str) -> Measured:
-    """A few steps of ``spec``, as the loop does them, with recording."""
-    from runners.training.loop import train_student
-
-    where = pick_device(device)
-    whole, test = spec.selection.train(), spec.selection.test()
-    size = spec.recipe.batch_size
-    train_set = whole.head(min(len(whole), _STEPS * size)).to(where)
-    test_set = test.head(min(len(test), 4 * size)).to(where)
-    teacher = None
-    if spec.teaching is None:
-        teacher = load_network(spec.teacher_weights, spec.teacher_arch, train_set, where)
-    lines: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="kdstats-plan-") as scratch:
-        paths = RunPaths(Path(scratch))
-        short = replace(spec, recipe=spec.recipe.with_epochs(3), log_every=min(spec.log_every, 3))
-        train_student(
-            short, paths, train_set, test_set, teacher, lambda e, n, line: lines.append(line["seconds"])
-        )
-        weights = paths.last.stat().st_size
-    student = models.build(spec.student, whole.classes, whole.img_size, whole.channels).to(where)
-    began = time.perf_counter()
-    measure(student, test_set)
-    per_image = (time.perf_counter() - began) / len(test_set)
-    steps = -(-len(train_set) // size)
-    # The first epoch also warms up. Of the others the shorter: what disturbs only ever adds.
-    step = max(min(lines[1:]) - per_image * len(test_set), 1e-4) / steps
-    memory = _peak() if where.type == "cpu" else int(torch.cuda.max_memory_allocated(where))
-    return Measured(step, per_image, memory, weights)
-
-
-def measure_teacher(spec: RunSpec, arch: str, recipe: Recipe, device: str) -> float:
-    """Seconds per step of training ``arch`` with plain cross-entropy."""
-    where = pick_device(device)
-    whole = spec.selection.train()
-    whole = whole.head(min(len(whole), recipe.batch_size)).to(where)
-    model = models.build(arch, whole.classes, whole.img_size, whole.channels).to(where)
-    model = model.to(memory_format=torch.channels_last)
-    optimiser = recipe.optimiser(model)
-    pixels, labels, _ = next(whole.in_order(recipe.batch_size))
-    images = whole.normalise(pixels).to(memory_format=torch.channels_last)
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        with torch.autocast(where.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        loss.item()  # waits for the device
-        taken.append(time.perf_counter() - began)
-    return min(taken[1:])
-
-
-def _peak() -> int:
-    """Peak bytes of this process; Linux counts kibibytes, macOS bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _bytes(count: float) -> str:

@@ -38,7 +38,7 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
             print(f"trained, and left out of every summary: {count} run{'s' * (count != 1)} ({rule.reason})")
     print(f"carried out by: {executor.describe()}")
     free = shutil.disk_usage(_existing(out)).free
-    if found.disk > free:
+    if found.disk + (found.shared if found.shared <= study.executor.share_gb * 1e9 else 0) > free:
         print(f"warning: {out} has {free / 1e9:.1f} GB free")
     if found.memory * executor.at_once > _memory():
         print(

@@ -63,8 +63,9 @@ def sharing(
         specs: The runs still to be carried out.
         images: Training images.
         classes: C.
-        limit: Bytes that the answers may take.
+        limit: Bytes that the answers may take; of what is free on the disk they take no more than half.
     """
+    limit = min(limit, shutil.disk_usage(paths.root).free / 2)
     found = Sharing(paths.answers, Counter(g for spec in specs if (g := group_of(spec)) is not None))
     if not 0 < needed(specs, images, classes) <= limit:
         _remove(paths.answers)

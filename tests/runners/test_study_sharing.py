@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
+from kdstats.teacher.network import Network
 from runners import executors, recipes
 from runners.executors.attempt import carry_out
 from runners.executors.base import Attempts, Ending
 from runners.run_spec import RunSpec
+from runners.study import cost
 from runners.study.command import main
+from runners.study.grid import make_specs
 from runners.study.sharing import needed, sharing
+from runners.study.steps import Measured
+from runners.study_file import read_study
 from runners.training import shared_answers
 from runners.training.shared_answers import group_of
 from runners.training.teaching import TEACHINGS
@@ -90,6 +97,18 @@ def test_it_outlives_an_interruption_and_no_more_than_that(tmp_path: Path):
             _interrupted(paths, runs, limit, kept.read_bytes)
     with sharing(paths, runs, IMAGES, CLASSES, EPOCHS * EPOCH - 1):
         assert not paths.answers.exists(), "more than it may take"
+
+
+def test_it_leaves_room_for_the_runs(tmp_path: Path, monkeypatch):
+    paths, runs = StudyPaths(tmp_path), specs({"scheme": "a"}, {"scheme": "b"})
+    for free, shares in ((2 * EPOCHS * EPOCH, True), (2 * EPOCHS * EPOCH - 2, False)):
+        monkeypatch.setattr(
+            shutil,
+            "disk_usage",
+            lambda path, free=free: shutil._ntuple_diskusage(10**12, 10**12 - free, free),
+        )
+        with sharing(paths, runs, IMAGES, CLASSES, 1e9):
+            assert paths.answers.exists() == shares
 
 
 def test_a_link_is_not_followed(tmp_path: Path):
@@ -181,6 +200,42 @@ def test_an_interrupted_study_goes_on_with_the_answers_it_has(study, tmp_path):
     assert after[0] == before
     assert not (out / ".answers").exists()
     assert all(is_complete(paths) for paths in StudyPaths(out).iter_runs())
+
+
+class Inline:
+    """A pool that works in this process."""
+
+    def __init__(self, *how: object) -> None:
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        pass
+
+    def submit(self, function, *args):
+        return SimpleNamespace(result=lambda: function(*args))
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "seconds"),
+    [(1, 5.0, 60 - 2 * 2 * 2.5), (2, 5.0, (60 - 2 * 2.5) / 2), (3, 5.0, 20), (1, 0.0, 60)],
+)
+def test_the_plan_reckons_with_what_is_shared(tmp_path, monkeypatch, workers, share, seconds):
+    monkeypatch.setattr(cost, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(cost, "measure_run", lambda *asked: Measured(1.0, 0.0, 1, 1, 0.25))
+    file = tmp_path / "s.toml"
+    file.write_text(STUDY)
+    study = read_study(file, [f"executor.share_gb={share}"])
+    images = study.study.selection.train()
+    teacher = Network(None, "t", "resnet8", "0" * 64, "t.safetensors", False, "")
+    runs = make_specs(study, images, {"resnet8": teacher})
+    threads = torch.get_num_threads()
+    # 6 runs of 2 epochs of 5 steps of a second, of which the teacher's answer to the originals takes a quarter.
+    found = cost.cost(runs, 0, study, workers, threads, "cpu", {})
+    torch.set_num_threads(threads)
+    assert found.seconds == pytest.approx(seconds)
 
 
 def test_the_plan_says_what_is_shared(study, tmp_path, capsys):
