@@ -17,6 +17,7 @@ from kdstats.data.cache import cache_folder
 from kdstats.estimators.chance import may_be_luck
 from kdstats.json_text import parse_json
 from kdstats.records.atomic import write_bytes_atomic
+from kdstats.teacher.architectures import runs_own_code
 from kdstats.teacher.network import Network
 from kdstats.teacher.notes import Note
 
@@ -57,7 +58,7 @@ def remembered(network: Network, images: LabelledImages) -> Accuracy:
 
     A network from a factory is measured every time: its code can change while its weights do not.
     """
-    if ":" in network.arch and not network.arch.startswith(("torchvision:", "timm:")):
+    if runs_own_code(network.arch):
         return measure(network.model, images)
     what = [
         __version__,

@@ -26,6 +26,11 @@ def is_factory(text: str) -> bool:
     return _FACTORY.fullmatch(text) is not None and not exists(text)
 
 
+def runs_own_code(arch: str) -> bool:
+    """Whether ``arch``, of a network that was loaded, is a user's factory, whose code can change while weights do not."""
+    return ":" in arch and not arch.startswith(LIBRARIES)
+
+
 def exists(text: str) -> bool:
     """Whether there is such a file or folder; a text that cannot be a name is none."""
     try:
@@ -63,7 +68,7 @@ def harmless(arch: str, where: str, instead: str) -> str:
     Raises:
         MissingError: It names a function, which would be imported, or no known network.
     """
-    if ":" in arch and not arch.startswith(LIBRARIES):
+    if runs_own_code(arch):
         raise MissingError(f"{where} names code, {arch}; {instead} if you trust it")
     try:
         return check(arch)

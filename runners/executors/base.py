@@ -135,6 +135,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def one_folder(self) -> bool:
+        """Whether the workers write into the study's folder itself."""
+        ...
+
+    @property
     def threads(self) -> int:
         """Threads of each run: those of the study, wherever it runs."""
         ...

@@ -67,7 +67,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int | None, device: str, settings: ExecutorSection) -> None:
         self.at_once, self.device = workers or slots(device, settings.threads), device
-        self.threads, self.attempts = settings.threads, settings.attempts
+        self.threads, self.attempts, self.one_folder = settings.threads, settings.attempts, True
 
     def describe(self) -> str:
         """For the line before the first run."""

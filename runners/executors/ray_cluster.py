@@ -33,6 +33,7 @@ class RayExecutor:
         if device == "cuda" and not settings.gpus:
             raise UsageError("--device cuda on Ray needs a share of a GPU per run: --set executor.gpus=0.25")
         self.workers, self.settings = workers, settings
+        self.one_folder = settings.store is None
         self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         self.device = "cuda" if settings.gpus and device != "cpu" else "cpu"
         if settings.store is not None:

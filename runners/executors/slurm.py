@@ -69,7 +69,7 @@ class SlurmExecutor:
                 "no sbatch here: start from a login node of the cluster, or try the jobs as processes of this machine "
                 "with --set executor.cluster=local"
             )
-        self.workers, self.settings = workers, settings
+        self.workers, self.settings, self.one_folder = workers, settings, True
         self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         gpu = settings.gpus or "gres" in settings.slurm
         self.device = "cuda" if gpu and device != "cpu" else "cpu"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -25,7 +23,7 @@ from runners.study.folder import gather, has_study, keep_settings, owned
 from runners.study.grid import check_runs, make_runs
 from runners.study.measuring import probe
 from runners.study.page import build
-from runners.study.sharing import Sharing, sharing
+from runners.study.sharing import Sharing, room_for, sharing
 from runners.study.teachers import trained_teachers
 from runners.study_file import StudyFile
 
@@ -60,14 +58,12 @@ def run(
                 + ("; `run` carries them out" if left else "")
             )
             return 0
-        share = functools.partial(
-            sharing,
-            paths,
-            images=len(train_set),
-            classes=train_set.classes,
-            limit=study.executor.share_gb * 1e9,
-        )
-        outcomes = train_all(chosen, len(specs), paths, executor, variants, share)
+        waiting = [spec for spec in specs if not is_complete(spec.paths(out))]
+        room = room_for(paths, waiting, train_set, study.executor, executor)
+        if room.size and room.against:
+            say(f"each run asks the teacher about the originals anew: {room.against}")
+        with sharing(paths, waiting, room) as shared:
+            outcomes = train_all(chosen, len(specs), paths, executor, variants, shared)
         _refuse_full_disk(outcomes, out)
         failed = [(outcome.spec, outcome.error or "?") for outcome in outcomes]
         if not any(is_complete(spec.paths(out)) for spec in specs):
@@ -93,12 +89,9 @@ def train_all(
     paths: StudyPaths,
     executor: Executor,
     variants: Mapping[str, str],
-    share: Callable[[Sequence[RunSpec]], AbstractContextManager[Sharing]],
+    shared: Sharing,
 ) -> list[Outcome]:
-    """Carries out every run of ``specs`` that is not complete; returns the failed ones.
-
-    ``share`` opens the folder of teachers' answers for the runs that are carried out.
-    """
+    """Carries out every run of ``specs`` that is not complete; returns the failed ones."""
     todo = [spec for spec in specs if not is_complete(spec.paths(paths.root))]
     if not todo:
         return []
@@ -113,8 +106,7 @@ def train_all(
     def counted() -> int:
         return behind + sum(map(whole_epochs, left.values()))
 
-    epochs = sum(spec.recipe.epochs for spec in specs)
-    with share(todo) as shared, StudyProgress(epochs, counted()) as progress:
+    with StudyProgress(sum(spec.recipe.epochs for spec in specs), counted()) as progress:
 
         def on_done(outcome: Outcome) -> None:
             nonlocal ended, behind

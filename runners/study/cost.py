@@ -12,10 +12,9 @@ from runners.executors.attempt import pick, use_threads
 from runners.progress import duration
 from runners.recipes import Recipe
 from runners.run_spec import RunSpec
-from runners.study.sharing import needed
+from runners.study.sharing import Room, grouped
 from runners.study.steps import Measured, measure_run, measure_teacher
 from runners.study_file import StudyFile
-from runners.training.shared_answers import group_of
 
 # Bytes on disk per recorded row (Parquet, zstd), float32 and float16; measured on digits runs.
 _ROW_BYTES = {"float32": 30, "float16": 22}
@@ -38,7 +37,7 @@ class Cost:
         disk_full: Bytes with every epoch recorded in float32.
         memory: Peak bytes of a worker.
         teachers: Teacher to be trained first → seconds.
-        shared: Bytes of the teachers' answers that runs share meanwhile; 0 where they share none.
+        room: What runs share of teachers' answers meanwhile.
     """
 
     runs: int
@@ -53,7 +52,7 @@ class Cost:
     disk_full: float
     memory: int
     teachers: dict[str, float]
-    shared: int = 0
+    room: Room
 
     def lines(self, study: StudyFile) -> list[str]:
         """The plan as people read it."""
@@ -73,13 +72,12 @@ class Cost:
         kept = f"samples of every {'' if study.log.every == 1 else f'{study.log.every}. '}epoch, {study.log.dtype}"
         full = "" if self.disk_full == self.disk else f"; full would be {_bytes(self.disk_full)}"
         lines.append(f"disk about {_bytes(self.disk)} ({kept}{full}) · memory {_bytes(self.memory)} a worker")
-        if self.shared:
-            fits = self.shared <= study.executor.share_gb * 1e9
+        if self.room.size:
+            what = f"{_bytes(self.room.size)} of teachers' answers to originals"
             lines.append(
-                f"shared while it is trained: {_bytes(self.shared)} of teachers' answers to originals, asked once a seed"
-                if fits
-                else f"not shared: {_bytes(self.shared)} of teachers' answers to originals, which every run asks anew "
-                f"(executor.share_gb = {study.executor.share_gb:g})"
+                f"not kept for other runs: {what} ({self.room.against})"
+                if self.room.against
+                else f"kept for the other runs of a seed while the study is trained: {what}"
             )
         lines.append(_comparable(study))
         return lines
@@ -93,6 +91,7 @@ def cost(
     threads: int,
     device: str,
     untrained: dict[str, Recipe],
+    room: Room,
 ) -> Cost:
     """Measures one run of each kind (see :func:`_kind`) in a process of its own, and multiplies.
 
@@ -104,6 +103,7 @@ def cost(
         threads: Threads of each.
         device: Where they compute.
         untrained: Teacher to be trained first → its recipe.
+        room: What the runs share of teachers' answers.
     """
     first = specs[0]
     train_set, test_set = first.selection.train(), first.selection.test()
@@ -125,8 +125,7 @@ def cost(
         s.recipe.epochs * (steps * found[_kind(s)].step + len(test_set) * found[_kind(s)].test_image)
         for s in specs
     ]
-    shared = needed(specs, len(train_set), train_set.classes)
-    spared = _spared(specs, found, workers) * steps if shared <= study.executor.share_gb * 1e9 else 0.0
+    spared = 0.0 if room.against else _spared(specs, found, workers) * steps
     weights = sum(2 * found[_kind(s)].weights for s in specs)
     rows = [len(train_set) * (1 + (s.originals == "kept")) for s in specs]
     recorded = [n * -(-s.recipe.epochs // s.log_every) for n, s in zip(rows, specs, strict=True)]
@@ -146,7 +145,7 @@ def cost(
         disk_full=weights + sum(trained_rows) * _ROW_BYTES["float32"],
         memory=max(m.memory for m in found.values()),
         teachers=trained,
-        shared=shared,
+        room=room,
     )
 
 
@@ -164,14 +163,9 @@ def _kind(spec: RunSpec) -> tuple[object, ...]:
 
 def _spared(specs: Sequence[RunSpec], found: Mapping[tuple[object, ...], Measured], workers: int) -> float:
     """Seconds per step of an epoch, over all runs, in which answers are read: the first, side by side, ask."""
-    groups: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        group = group_of(spec)
-        if group is not None:
-            groups.setdefault(group, []).append(spec)
     return sum(
         spec.recipe.epochs * found[_kind(spec)].answer
-        for runs in groups.values()
+        for runs in grouped(specs).values()
         for spec in sorted(runs, key=lambda s: s.recipe.epochs, reverse=True)[workers:]
     )
 

@@ -12,6 +12,7 @@ from kdstats.records.writer import is_complete
 from runners.executors.base import Executor
 from runners.study.cost import cost
 from runners.study.grid import check_runs, make_runs
+from runners.study.sharing import room_for
 from runners.study.teachers import planned_teachers, untrained
 from runners.study_file import StudyFile
 
@@ -26,8 +27,10 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
         teachers = planned_teachers(study, train_set, paths, Path(scratch))
         runs = make_runs(study, train_set, teachers)
         specs = [spec for _, spec in runs]
-        done = sum(is_complete(spec.paths(out)) for spec in specs)
-        found = cost(specs, done, study, executor.at_once, executor.threads, device, missing)
+        waiting = [spec for spec in specs if not is_complete(spec.paths(out))]
+        room = room_for(paths, waiting, train_set, study.executor, executor)
+        done = len(specs) - len(waiting)
+        found = cost(specs, done, study, executor.at_once, executor.threads, device, missing, room)
     print("\n".join(found.lines(study)))
     if study.exclude:
         left_out = [
@@ -38,7 +41,7 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
             print(f"trained, and left out of every summary: {count} run{'s' * (count != 1)} ({rule.reason})")
     print(f"carried out by: {executor.describe()}")
     free = shutil.disk_usage(_existing(out)).free
-    if found.disk + (found.shared if found.shared <= study.executor.share_gb * 1e9 else 0) > free:
+    if found.disk + (0 if room.against else room.size) > free:
         print(f"warning: {out} has {free / 1e9:.1f} GB free")
     if found.memory * executor.at_once > _memory():
         print(

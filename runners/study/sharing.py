@@ -6,39 +6,88 @@ import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from kdstats.data import LabelledImages
 from kdstats.records.paths import StudyPaths
+from runners.executors.base import Executor
 from runners.run_spec import RunSpec
+from runners.study_file.sections import ExecutorSection
 from runners.training.shared_answers import MOST, group_of
 
-
-def needed(specs: Sequence[RunSpec], images: int, classes: int) -> int:
-    """Bytes of all answers that at least two of ``specs`` would ask for; 0 where nothing is shared."""
-    size = 4 * images * classes  # of an epoch
-    if size > MOST:
-        return 0
-    groups = [(group_of(spec), spec.recipe.epochs) for spec in specs]
-    counts = Counter(group for group, _ in groups if group is not None)
-    epochs: dict[str, int] = {}
-    for group, length in groups:
-        if group is not None and counts[group] > 1:
-            epochs[group] = max(length, epochs.get(group, 0))
-    return size * sum(epochs.values())
+_OF_FREE = 10  # the answers may take one part in so many of what is free on the disk: the runs need the rest
 
 
-@dataclass
-class Sharing:
-    """The folder of shared answers; a group's are removed with the last of its runs.
+@dataclass(frozen=True)
+class Room:
+    """What runs would share.
 
     Attributes:
-        folder: Where they lie.
-        left: Group → its runs that have not ended.
+        size: Bytes of all answers that more than one run asks for, on machines of one kind.
+        against: Why they are not shared; empty where they are.
     """
 
-    folder: Path
-    left: Counter[str] = field(default_factory=Counter)
+    size: int
+    against: str = ""
+
+
+def grouped(specs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
+    """The runs that ask a teacher the same, by group; those that share with none are left out."""
+    found: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        group = group_of(spec)
+        if group is not None:
+            found.setdefault(group, []).append(spec)
+    return found
+
+
+def room_for(
+    paths: StudyPaths,
+    waiting: Sequence[RunSpec],
+    images: LabelledImages,
+    settings: ExecutorSection,
+    executor: Executor,
+) -> Room:
+    """What the runs that are not complete would share, and whether they do.
+
+    Args:
+        paths: Of the study, whose folder may not be there yet.
+        waiting: The runs.
+        images: Those for training.
+        settings: ``[executor]``.
+        executor: Whose workers they are.
+    """
+    size = 4 * len(images) * images.classes
+    if size > MOST:
+        return Room(0, "too many images and classes to hold their answers in memory")
+    groups = grouped(waiting)
+    lengths = [
+        max(spec.recipe.epochs for spec in runs)
+        for group, runs in groups.items()
+        if len(runs) > 1 or (paths.answers / group).is_dir()
+    ]
+    size *= sum(lengths)
+    if size == 0:
+        return Room(0, "no two runs ask the same")
+    if not executor.one_folder:
+        return Room(size, "the workers share no folder")
+    if paths.answers.is_symlink():
+        return Room(size, f"{paths.answers} is a link")
+    if size > settings.share_gb * 1e9:
+        return Room(size, f"executor.share_gb = {settings.share_gb:g}")
+    free = _free(paths.root) + sum(file.stat().st_size for file in paths.answers.rglob("*.pt"))
+    if size > free / _OF_FREE:
+        return Room(size, f"{free / 1e9:.1f} GB free on the disk, which the runs need")
+    return Room(size)
+
+
+class Sharing:
+    """The folder of shared answers; a group's are removed with the last of its runs."""
+
+    def __init__(self, folder: Path, waiting: Sequence[RunSpec]) -> None:
+        self.folder = folder
+        self.left = Counter({group: len(runs) for group, runs in grouped(waiting).items()})
 
     def ended(self, spec: RunSpec) -> None:
         """``spec`` asks nothing any more."""
@@ -47,36 +96,49 @@ class Sharing:
             return
         self.left[group] -= 1
         if self.left[group] <= 0:
-            _remove(self.folder / group)
+            self.remove(group)
+
+    def remove(self, group: str) -> None:
+        """The answers of a group; a link is left alone, and so is what lies behind it."""
+        if not self.folder.is_symlink():
+            shutil.rmtree(self.folder / group, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def sharing(
-    paths: StudyPaths, specs: Sequence[RunSpec], images: int, classes: int, limit: float
-) -> Iterator[Sharing]:
-    """The folder while ``specs`` are carried out.
+def sharing(paths: StudyPaths, waiting: Sequence[RunSpec], room: Room) -> Iterator[Sharing]:
+    """The folder while runs are carried out.
 
-    It outlives an interruption, so that the study goes on with what it has, and goes when all have ended.
+    It outlives an interruption, so that the study goes on with what it has, and goes when no run is left to ask.
 
     Args:
         paths: Of the study.
-        specs: The runs still to be carried out.
-        images: Training images.
-        classes: C.
-        limit: Bytes that the answers may take; of what is free on the disk they take no more than half.
+        waiting: All its runs that are not complete.
+        room: What they share, and whether they do.
     """
-    limit = min(limit, shutil.disk_usage(paths.root).free / 2)
-    found = Sharing(paths.answers, Counter(g for spec in specs if (g := group_of(spec)) is not None))
-    if not 0 < needed(specs, images, classes) <= limit:
-        _remove(paths.answers)
-    elif not paths.answers.is_symlink():
-        with contextlib.suppress(OSError):  # a folder that cannot be written to is told by the first run
-            for group, runs in found.left.items():
-                if runs > 1:
-                    (paths.answers / group).mkdir(parents=True, exist_ok=True)
+    found, folder = Sharing(paths.answers, waiting), paths.answers
+    if room.against:
+        shutil.rmtree(folder, ignore_errors=True)  # refuses a link
+    else:
+        with contextlib.suppress(OSError):  # a study that cannot be written to is told of by its first run
+            for group, runs in grouped(waiting).items():
+                if len(runs) > 1:
+                    (folder / group).mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*"):
+            if path.name not in found.left:
+                found.remove(path.name)
+        for orphan in folder.rglob(".*.tmp"):
+            orphan.unlink(missing_ok=True)
     yield found
-    _remove(paths.answers)
+    if not any(runs > 0 for runs in found.left.values()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # a link is left alone, and so is what it points at
+def _free(folder: Path) -> int:
+    """Bytes that are free where ``folder`` is or will be; 0 where nobody tells."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0

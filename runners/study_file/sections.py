@@ -260,8 +260,9 @@ class ExecutorSection(Section):
     share_gb: float = Field(
         5.0,
         ge=0,
-        description="GB on disk, while the study is trained, for a teacher's answers to the originals, which the runs of "
-        "a seed share; where they need more, or at 0, each run asks anew. No bit of a result depends on it",
+        description="GB on disk, while the study is trained and for each kind of machine, for teachers' answers to the "
+        "originals, which the runs of a seed share; where they need more, or at 0, each run asks anew. No bit of a "
+        "result depends on it",
     )
     cluster: Literal["slurm", "local"] = Field(
         "slurm", description="'local': submitit's processes on this machine"

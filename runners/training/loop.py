@@ -89,7 +89,7 @@ def train_student(
         raise UsageError(f"states within an epoch are kept every 0 seconds or more, not {keep_every}")
     with determinism(spec.determinism), Interrupts() as interrupts:
         run = prepare(spec, train_set, teacher, ranks)
-        run.answers = None if ranks.world > 1 or run.asking.features else answers
+        run.answers = answers if ranks.world == 1 else None
         state = load_state(paths.state, identity(spec), say if ranks.main else lambda text: None)
         if state is not None:
             run.load_state_dict(state)
@@ -203,8 +203,6 @@ def epoch_of(
         mine, share = ranks.slice(len(labels)), ranks.slice(len(view.lam))
         own = view if ranks.world == 1 else part_of(view, share)
         originals, views = sides(run, spec, x[mine], own)
-        if told is not None and originals is not None:
-            told.keep(originals.teacher, step * recipe.batch_size)
         asked = run.asking(x)[0] if run.loss.targets.kind == "interpolated" else views.teacher
         found = run.loss.of(originals, views, own, labels, ids, mine, asked)
         weight = ranks.world * (mine.stop - mine.start) / len(labels)  # uneven shares of a short last batch

@@ -1,11 +1,12 @@
-"""A fixed teacher's answers to the originals, given once for all runs of a seed.
+"""A fixed teacher's answers to the originals, given once and read by the other runs of a seed.
 
 Order and standard augmentation are functions of (seed, epoch, image), whatever the scheme and the student. So the runs of
 a study ask one teacher about the same originals again and again: under nine schemes, nine times. The run that comes first
 through an epoch keeps the answers, the others read them.
 
 What is read is, bit for bit, what would be computed. The file's name and content say whose answers to which images they
-are, and on what machine; its sha256 is checked; and the first batch of each epoch is asked about all the same.
+are, and on what machine; its sha256 is checked; and one batch of each size is asked about in every epoch all the same.
+Whatever else is wrong with a file, the teacher is asked.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import platform
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -23,22 +27,28 @@ from torch import Tensor
 from kdstats._version import __version__
 from kdstats.data import LabelledImages
 from kdstats.errors import KdstatsError
+from kdstats.teacher.architectures import runs_own_code
+from runners.objectives import objective_class
 from runners.run_spec import RunSpec
 from runners.training.asking import Asking
 from runners.training.checkpoint import load_state, save_state
 
-MOST = 1 << 30
-"""Bytes of an epoch's answers, above which a run keeps none: they are held in memory."""
+MOST = 1 << 27
+"""Bytes of an epoch's answers, above which none are kept: they are held in memory, three times while they are written."""
 _LAYOUT = "kdstats/teacher-answers/1"
 _BESIDES = 1 << 16  # bytes of a file that are no answers, at most
 
 
 def group_of(spec: RunSpec) -> str | None:
-    """Runs with the same digest ask a teacher about the same originals; None: no other run can ask the same."""
-    if spec.teaching is not None or spec.originals != "kept":
+    """Runs with the same digest ask a teacher about the same originals; None: no other run may read what this one hears.
+
+    A teacher from a factory is asked every time: its code can change while its weights do not.
+    """
+    alone = spec.teaching is not None or spec.originals != "kept" or runs_own_code(spec.teacher_arch)
+    if alone or "features" in objective_class(spec.objective).needs:
         return None
     asked = {
-        "teacher": spec.teacher_sha256,
+        "teacher": [spec.teacher_arch, spec.teacher_sha256],
         "images": spec.dataset_sha256,
         "selection": asdict(spec.selection) | {"path": None},
         "seed": spec.seed,
@@ -49,7 +59,7 @@ def group_of(spec: RunSpec) -> str | None:
 
 
 class SharedAnswers:
-    """The answers that runs of one group share in a folder.
+    """The answers that a run shares with others of its group.
 
     Args:
         folder: Of the study's answers; nothing is shared unless it has a folder for the run's group.
@@ -58,99 +68,111 @@ class SharedAnswers:
     """
 
     def __init__(self, folder: Path, spec: RunSpec, say: Callable[[str], None]) -> None:
-        self._folder, self._group, self._spec, self._say = folder, group_of(spec), spec, say
+        self._folder, self._group, self._say = folder, group_of(spec), say
 
     def of_epoch(self, epoch: int, step: int, images: LabelledImages) -> EpochAnswers | None:
         """The answers of one epoch (from 0), entered at ``step``; None where the run shares none."""
-        if self._group is None or not (self._folder / self._group).is_dir():
+        if self._group is None:
             return None
-        device = images.device
-        asked = {
-            "version": [__version__, torch.__version__],
-            "machine": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else [device.type, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
-            "constants": [images.mean, images.std, images.base],
-        }
-        place = self._folder / self._group / _digest(asked)
-        if any(path.is_symlink() for path in (self._folder, place.parent, place)):
-            return None  # a study's folder may come from somebody else
+        place = self._folder / self._group / _digest(_circumstances(images))
+        # A study's folder may come from somebody else: no link is followed.
+        if not _is_folder(self._folder) or not _is_folder(place.parent) or place.is_symlink():
+            return None
         identity = f"{_LAYOUT} {self._group} {place.name} epoch {epoch}"
-        known = _read(place / f"epoch={epoch:04d}.pt", identity, images, self._say)
-        keeps = known is None and step == 0
-        return EpochAnswers(place / f"epoch={epoch:04d}.pt", identity, len(images), known, keeps, self._say)
+        file = place / f"epoch={epoch:04d}.pt"
+        known = _read(file, identity, images, self._say)
+        keeps = known is None and step == 0 and 4 * len(images) * images.classes <= MOST
+        return EpochAnswers(file, identity, known, len(images) if keeps else 0, self._say)
 
 
 class EpochAnswers:
-    """The teacher's answers to the originals of one epoch, in the epoch's order.
-
-    Attributes:
-        read: Batches whose answers were taken from the file.
-    """
+    """The teacher's answers to the originals of one epoch, in the epoch's order."""
 
     def __init__(
-        self,
-        file: Path,
-        identity: str,
-        images: int,
-        known: Tensor | None,
-        keeps: bool,
-        say: Callable[[str], None],
+        self, file: Path, identity: str, known: Tensor | None, keeps: int, say: Callable[[str], None]
     ) -> None:
-        self._file, self._identity, self._images, self._say = file, identity, images, say
-        self._known, self._keeps = known, keeps
-        self._heard: Tensor | None = None
-        self._compared = False
-        self.read = 0
+        self._file, self._identity, self._known, self._say = file, identity, known, say
+        self._keeps, self._heard = keeps, None if keeps == 0 else list[Tensor]()
+        self._compared: set[int] = set()
 
     def tell(self, asking: Asking, x: Tensor, at: int) -> None:
-        """Spares ``asking`` the originals ``x`` ``[B, …]``, the epoch's images from position ``at``, where it can."""
-        if self._known is None:
+        """Spares ``asking`` the originals ``x`` ``[B, …]``, the epoch's images from position ``at``, or hears its answer.
+
+        To be called before a scheme has had ``x`` in its hands.
+        """
+        rows = None if self._known is None else self._known[at : at + len(x)]
+        if rows is not None and len(x) in self._compared:
+            asking.know(x, rows)
             return
-        rows = self._known[at : at + len(x)]
-        if self._compared:
-            asking.know(x, rows.clone())
-            self.read += 1
-            return
-        self._compared = True
-        if not torch.equal(asking.logits(x), rows):
+        logits = asking.logits(x)
+        if rows is not None and not torch.equal(logits, rows):
             self._say(f"{self._file}: the teacher answers otherwise here, so it is asked itself")
             self._known = None
-
-    def keep(self, logits: Tensor, at: int) -> None:
-        """Notes the answers ``[B, C]`` to the images from position ``at``."""
-        if not self._keeps:
-            return
-        if self._heard is None:
-            if self._images * logits.shape[1] * logits.element_size() > MOST:
-                self._keeps = False
-                return
-            self._heard = torch.empty(self._images, logits.shape[1], dtype=logits.dtype, device=logits.device)
-        self._heard[at : at + len(logits)] = logits
+        self._compared.add(len(x))
+        if self._heard is not None:
+            self._heard.append(logits)
 
     def close(self) -> None:
-        """The epoch is over: its answers are left for other runs, unless another has left them."""
-        if self._heard is None or self._file.exists():
+        """The epoch is over: its answers are left for other runs, unless another has left them.
+
+        Without room for them, or without anybody left who could ask, the run goes on all the same.
+        """
+        if self._heard is None:
             return
-        if not self._file.parent.parent.is_dir():
-            return  # no other run is left that could ask
-        # Without room for them the run goes on all the same.
         with contextlib.suppress(KdstatsError, OSError):
-            save_state(self._file, {"identity": self._identity, "logits": self._heard.cpu()})
+            if not self._file.exists():
+                self._file.parent.mkdir(exist_ok=True)  # not its parents: the driver has removed them
+                save_state(self._file, {"identity": self._identity, "logits": torch.cat(self._heard).cpu()})
         self._heard = None
 
 
-def _read(file: Path, identity: str, images: LabelledImages, say: Callable[[str], None]) -> Tensor | None:
+def _circumstances(images: LabelledImages) -> dict[str, object]:
+    """What else an answer depends on, as the worker finds it."""
+    device = images.device
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "version": [__version__, torch.__version__],
+        "machine": [gpu, *_processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
+        # A streamed set's digest is of names, labels and sizes alone; its stamp of the times of writing.
+        "images": [images.stamp, images.mean, images.std, images.base],
+    }
+
+
+@lru_cache(maxsize=1)
+def _processor() -> tuple[str, ...]:
+    """Architecture and model of the processor, as far as the system tells."""
+    model = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line for line in lines if line.startswith("model name")), model)
+    return platform.machine(), model
+
+
+def _is_folder(path: Path) -> bool:
     try:
-        if file.stat().st_size > 4 * len(images) * images.classes + _BESIDES:
-            return None
+        return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
+        return False
+
+
+def _read(file: Path, identity: str, images: LabelledImages, say: Callable[[str], None]) -> Tensor | None:
+    otherwise = "the teacher is asked itself"
+    try:
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > 4 * len(images) * images.classes + _BESIDES:
+            return None
+        state = load_state(file, identity, say, otherwise)
+        logits = None if state is None else state.get("logits")
+        if not isinstance(logits, Tensor) or logits.shape != (len(images), images.classes):
+            return None
+        if (logits.dtype, logits.layout, logits.device.type) != (torch.float32, torch.strided, "cpu"):
+            return None
+        return logits.detach().to(images.device)
+    except FileNotFoundError:
         return None
-    state = load_state(file, identity, say, "the teacher is asked itself")
-    logits = None if state is None else state.get("logits")
-    if not isinstance(logits, Tensor) or logits.dtype != torch.float32:
+    except Exception as error:  # no file is needed, so none is a reason to fail
+        say(f"{file}: {type(error).__name__}: {error}: {otherwise}")
         return None
-    return logits.to(images.device) if logits.shape == (len(images), images.classes) else None
 
 
 def _digest(fields: Mapping[str, object]) -> str:

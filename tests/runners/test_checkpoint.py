@@ -24,7 +24,7 @@ def test_another_runs_state_and_no_state_mean_start_anew(saved):
     said: list[str] = []
     assert load_state(saved, "b", said.append) is None
     assert load_state(saved.with_name("none"), "a", said.append) is None
-    assert said == [f"{saved} belongs to another run or version: this run starts anew"]
+    assert said == [f"{saved} belongs to another run or version: the run starts anew"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.7, 0.99])

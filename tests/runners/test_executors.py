@@ -192,7 +192,7 @@ def test_a_stop_within_an_epoch_asks_the_loop_by_signal(carry, tmp_path, monkeyp
     monkeypatch.setattr(attempt, "_LOOK", 0.0)
     heard = []
 
-    def body(spec, paths, device, on_epoch, on_step):
+    def body(spec, paths, device, on_epoch, on_step, answers):
         on_step(1, 1, float)
         assert not heard
         StopSign(tmp_path, "token").raise_()

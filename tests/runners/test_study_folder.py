@@ -59,6 +59,7 @@ class Here:
     """An executor that carries out runs in this process."""
 
     at_once = threads = 1
+    one_folder = True
 
     def describe(self):
         return "this process"

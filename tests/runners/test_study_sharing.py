@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from kdstats import data
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
 from kdstats.teacher.network import Network
@@ -19,12 +19,13 @@ from runners.executors.attempt import carry_out
 from runners.executors.base import Attempts, Ending
 from runners.run_spec import RunSpec
 from runners.study import cost
+from runners.study import sharing as sharing_room
 from runners.study.command import main
 from runners.study.grid import make_specs
-from runners.study.sharing import needed, sharing
+from runners.study.sharing import Room, room_for, sharing
 from runners.study.steps import Measured
 from runners.study_file import read_study
-from runners.training import shared_answers
+from runners.study_file.sections import ExecutorSection
 from runners.training.shared_answers import group_of
 from runners.training.teaching import TEACHINGS
 
@@ -49,84 +50,142 @@ SPEC = RunSpec(
 )  # fmt: skip
 
 
-def specs(*changes: dict[str, object]) -> list[RunSpec]:
-
+def waiting(*changes: dict[str, object]) -> list[RunSpec]:
     return [replace(SPEC, recipe=SPEC.recipe.with_epochs(EPOCHS), **each) for each in changes]
 
 
-def test_what_is_needed():
-    nine = specs(*({"scheme": str(i)} for i in range(9)))
-    assert needed(nine, IMAGES, CLASSES) == EPOCHS * EPOCH
-    assert needed(nine[:1], IMAGES, CLASSES) == 0, "nobody else asks"
-    assert needed([*nine, *specs({"seed": 1})], IMAGES, CLASSES) == EPOCHS * EPOCH
-    assert needed([*nine, *specs({"seed": 1}, {"seed": 1})], IMAGES, CLASSES) == 2 * EPOCHS * EPOCH
-    longer = [*nine, *(spec for spec in specs({"student": "resnet8"}))]
-    assert needed(longer, IMAGES, CLASSES) == EPOCHS * EPOCH
-    moving = specs({"teaching": TEACHINGS["ema"]}, {"teaching": TEACHINGS["ema"], "scheme": "a"})
-    assert needed(moving, IMAGES, CLASSES) == 0
-    assert needed(nine, shared_answers.MOST // (4 * CLASSES) + 1, CLASSES) == 0
+@pytest.fixture
+def paths(tmp_path: Path) -> StudyPaths:
+    return StudyPaths(tmp_path / "study")
 
 
-def test_the_folder_lives_as_long_as_it_is_of_use(tmp_path: Path):
-    paths, runs = StudyPaths(tmp_path), specs({"scheme": "a"}, {"scheme": "b"}, {"seed": 1})
-    group, lone = group_of(runs[0]), group_of(runs[2])
-    with sharing(paths, runs, IMAGES, CLASSES, 1e9) as shared:
+def room(paths: StudyPaths, runs: list[RunSpec], gb: float = 5.0, executor: object = None) -> Room:
+    images = data.load("digits", "train").head(IMAGES)
+    return room_for(paths, runs, images, ExecutorSection(share_gb=gb), executor or Here())
+
+
+NINE = [{"scheme": str(i)} for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        (NINE, EPOCHS),
+        (NINE[:1], 0),
+        ([*NINE, {"seed": 1}], EPOCHS),
+        ([*NINE, {"seed": 1}, {"seed": 1, "scheme": "1"}], 2 * EPOCHS),
+        ([*NINE, {"student": "resnet8"}], EPOCHS),
+        ([*NINE, {"recipe": SPEC.recipe.with_epochs(7)}], 7),
+        ([{"teaching": TEACHINGS["ema"]}, {"teaching": TEACHINGS["ema"], "scheme": "1"}], 0),
+        ([{"objective": "fitnet", "beta": 1.0}, {"objective": "fitnet", "beta": 1.0, "scheme": "1"}], 0),
+    ],
+    ids=["nine", "one", "one more", "two seeds", "students", "longer", "moving", "maps"],
+)
+def test_what_is_shared(paths: StudyPaths, changes, epochs):
+    changes = [{"recipe": SPEC.recipe.with_epochs(EPOCHS)} | each for each in changes]
+    found = room(paths, [replace(SPEC, **each) for each in changes])
+    assert found.size == epochs * EPOCH
+    assert found.against == ("" if epochs else "no two runs ask the same")
+
+
+def test_why_nothing_is_shared(paths: StudyPaths, monkeypatch):
+    runs, size = waiting({"scheme": "a"}, {"scheme": "b"}), EPOCHS * EPOCH
+    assert room(paths, runs, size / 1e9) == Room(size)
+    assert "executor.share_gb = " in room(paths, runs, (size - 1) / 1e9).against
+    away = Here()
+    away.one_folder = False
+    assert room(paths, runs, executor=away) == Room(size, "the workers share no folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing_room, "MOST", EPOCH - 1)
+        assert "too many images and classes" in room(paths, runs).against
+        patch.setattr(sharing_room, "MOST", EPOCH)
+        assert room(paths, runs).against == ""
+
+    def free(count: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=count))
+
+    free(10 * size)
+    assert room(paths, runs).against == ""
+    free(10 * size - 1)
+    assert "GB free on the disk" in room(paths, runs).against
+    # What lies there already is not asked for again.
+    kept = paths.answers / str(group_of(runs[0])) / "machine" / "epoch=0000.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"1")
+    assert room(paths, runs).against == ""
+
+    def nobody_tells(path: Path) -> None:
+        raise OSError("not supported")
+
+    monkeypatch.setattr(shutil, "disk_usage", nobody_tells)
+    assert "GB free on the disk" in room(paths, runs).against
+
+
+def test_the_folder_lives_as_long_as_it_is_of_use(paths: StudyPaths):
+    runs = waiting({"scheme": "a"}, {"scheme": "b"}, {"seed": 1})
+    group, lone = str(group_of(runs[0])), str(group_of(runs[2]))
+    with sharing(paths, runs, room(paths, runs)) as shared:
         assert [path.name for path in paths.answers.iterdir()] == [group]
         shared.ended(runs[2])
         shared.ended(runs[0])
-        assert (paths.answers / str(group)).is_dir()
+        assert (paths.answers / group).is_dir()
         shared.ended(runs[1])
-        assert not (paths.answers / str(group)).exists()
-        assert not (paths.answers / str(lone)).exists()
+        assert not (paths.answers / group).exists()
+        assert not (paths.answers / lone).exists()
     assert not paths.answers.exists()
 
 
-def _interrupted(paths: StudyPaths, runs: list[RunSpec], limit: float, within: Callable[[], object]) -> None:
-    with sharing(paths, runs, IMAGES, CLASSES, limit):
-        within()
+def _interrupted(paths: StudyPaths, runs: list[RunSpec]) -> None:
+    with sharing(paths, runs, room(paths, runs)):
         raise KeyboardInterrupt
 
 
-def test_it_outlives_an_interruption_and_no_more_than_that(tmp_path: Path):
-    paths, runs = StudyPaths(tmp_path), specs({"scheme": "a"}, {"scheme": "b"})
-    kept = paths.answers / str(group_of(runs[0])) / "epoch=0000.pt"
+def test_it_outlives_an_interruption(paths: StudyPaths):
+    runs = waiting({"scheme": "a"}, {"scheme": "b"}, {"seed": 1}, {"seed": 1, "scheme": "b"})
+    one, other = (paths.answers / str(group_of(run)) for run in runs[1:3])
     with pytest.raises(KeyboardInterrupt):
-        _interrupted(paths, runs, 1e9, lambda: kept.write_bytes(b"answers"))
-    for limit in (1e9, EPOCHS * EPOCH):
-        with pytest.raises(KeyboardInterrupt):
-            _interrupted(paths, runs, limit, kept.read_bytes)
-    with sharing(paths, runs, IMAGES, CLASSES, EPOCHS * EPOCH - 1):
-        assert not paths.answers.exists(), "more than it may take"
+        _interrupted(paths, runs)
+    for group in (one, other):
+        (group / "machine").mkdir()
+        (group / "machine" / "epoch=0000.pt").write_bytes(b"answers")
+    orphan = one / "machine" / ".epoch=0001.pt.host-1-0123abcd-0.tmp"
+    orphan.write_bytes(b"killed")
+    # One run is left of the first group, none of the second.
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(paths, runs[1:2])
+    assert (one / "machine" / "epoch=0000.pt").exists()
+    assert not orphan.exists()
+    assert not other.exists()
+    # Some are tried again, the others wait for `run`.
+    with sharing(paths, runs[:2], room(paths, runs[:2])) as shared:
+        shared.ended(runs[0])
+    assert (one / "machine" / "epoch=0000.pt").exists()
+    with sharing(paths, [], room(paths, [])):
+        pass
+    assert not paths.answers.exists(), "jobs of a cluster may have ended without their driver"
 
 
-def test_it_leaves_room_for_the_runs(tmp_path: Path, monkeypatch):
-    paths, runs = StudyPaths(tmp_path), specs({"scheme": "a"}, {"scheme": "b"})
-    for free, shares in ((2 * EPOCHS * EPOCH, True), (2 * EPOCHS * EPOCH - 2, False)):
-        monkeypatch.setattr(
-            shutil,
-            "disk_usage",
-            lambda path, free=free: shutil._ntuple_diskusage(10**12, 10**12 - free, free),
-        )
-        with sharing(paths, runs, IMAGES, CLASSES, 1e9):
-            assert paths.answers.exists() == shares
-
-
-def test_a_link_is_not_followed(tmp_path: Path):
-    paths, runs = StudyPaths(tmp_path / "study"), specs({"scheme": "a"}, {"scheme": "b"})
-    mine = tmp_path / "mine"
-    mine.mkdir()
+def test_a_link_is_not_followed(paths: StudyPaths, tmp_path: Path):
+    runs = waiting({"scheme": "a"}, {"scheme": "b"})
+    mine = tmp_path / "mine" / str(group_of(runs[0]))
+    mine.mkdir(parents=True)
     (mine / "precious").write_text("x")
     paths.root.mkdir()
-    paths.answers.symlink_to(mine)
-    with sharing(paths, runs, IMAGES, CLASSES, 1e9) as shared:
-        shared.ended(runs[0])
-    assert [path.name for path in mine.iterdir()] == ["precious"]
+    paths.answers.symlink_to(mine.parent)
+    found = room(paths, runs)
+    assert found.against == f"{paths.answers} is a link"
+    for known in (found, Room(found.size)):
+        with sharing(paths, runs, known) as shared:
+            shared.ended(runs[0])
+            shared.ended(runs[1])
+        assert [path.name for path in mine.iterdir()] == ["precious"]
 
 
 class Here:
     """An executor that carries out runs in this process and looks at the folder after each."""
 
     at_once = threads = 1
+    one_folder = True
 
     def __init__(self, breaks_after: int | None = None) -> None:
         self.seen: list[dict[str, int]] = []
@@ -219,21 +278,20 @@ class Inline:
 
 
 @pytest.mark.parametrize(
-    ("workers", "share", "seconds"),
-    [(1, 5.0, 60 - 2 * 2 * 2.5), (2, 5.0, (60 - 2 * 2.5) / 2), (3, 5.0, 20), (1, 0.0, 60)],
+    ("workers", "against", "seconds"),
+    [(1, "", 60 - 2 * 2 * 2.5), (2, "", (60 - 2 * 2.5) / 2), (3, "", 20), (1, "no room", 60)],
 )
-def test_the_plan_reckons_with_what_is_shared(tmp_path, monkeypatch, workers, share, seconds):
+def test_the_plan_reckons_with_what_is_shared(tmp_path, monkeypatch, workers, against, seconds):
     monkeypatch.setattr(cost, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(cost, "measure_run", lambda *asked: Measured(1.0, 0.0, 1, 1, 0.25))
     file = tmp_path / "s.toml"
     file.write_text(STUDY)
-    study = read_study(file, [f"executor.share_gb={share}"])
-    images = study.study.selection.train()
+    study = read_study(file)
     teacher = Network(None, "t", "resnet8", "0" * 64, "t.safetensors", False, "")
-    runs = make_specs(study, images, {"resnet8": teacher})
+    runs = make_specs(study, study.study.selection.train(), {"resnet8": teacher})
     threads = torch.get_num_threads()
     # 6 runs of 2 epochs of 5 steps of a second, of which the teacher's answer to the originals takes a quarter.
-    found = cost.cost(runs, 0, study, workers, threads, "cpu", {})
+    found = cost.cost(runs, 0, study, workers, threads, "cpu", {}, Room(1, against))
     torch.set_num_threads(threads)
     assert found.seconds == pytest.approx(seconds)
 
@@ -241,8 +299,13 @@ def test_the_plan_reckons_with_what_is_shared(tmp_path, monkeypatch, workers, sh
 def test_the_plan_says_what_is_shared(study, tmp_path, capsys):
     file = tmp_path / "s.toml"
     assert main(["plan", str(file), "--out", str(tmp_path / "out")]) == 0
-    assert "shared while it is trained: 1 MB of teachers' answers to originals" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        "kept for the other runs of a seed while the study is trained: 1 MB of teachers' answers to originals"
+        in said
+    )
     assert main(["plan", str(file), "--out", str(tmp_path / "out"), "--set", "executor.share_gb=1e-6"]) == 0
     said = capsys.readouterr().out
-    assert "not shared: 1 MB of teachers' answers to originals, which every run asks anew" in said
-    assert "(executor.share_gb = 1e-06)" in said
+    assert (
+        "not kept for other runs: 1 MB of teachers' answers to originals (executor.share_gb = 1e-06)" in said
+    )

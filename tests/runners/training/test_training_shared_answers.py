@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 import torch
 from small_run import World, same_run
 
+from kdstats import schemes
 from kdstats.errors import KdstatsError
 from kdstats.records.paths import RunPaths
 from runners.run_spec import RunSpec
@@ -20,7 +25,8 @@ from runners.training.checkpoint import load_state, save_state
 from runners.training.shared_answers import SharedAnswers, group_of
 from runners.training.teaching import TEACHINGS
 
-STEPS, EPOCHS, BATCH, IMAGES = 6, 2, 16, 90
+EPOCHS, IMAGES, CLASSES = 2, 90, 10
+COMPARED = 16 + 10  # a whole batch and the short last one
 
 
 @pytest.fixture
@@ -79,8 +85,8 @@ def test_a_run_that_reads_is_the_run_that_asks(study: Study, asked: list[int], c
     read = sum(asked)
     asked.clear()
     same_run(reads, study.alone(**changes))
-    # All originals but the first batch of each epoch are spared; identity's views are its originals.
-    assert sum(asked) - read == EPOCHS * (IMAGES - BATCH)
+    # All originals but one batch of each size are spared in each epoch; identity's views are its originals.
+    assert sum(asked) - read == EPOCHS * (IMAGES - COMPARED)
     assert study.said == []
 
 
@@ -112,10 +118,20 @@ def test_a_run_that_dies_in_an_epoch_keeps_none_of_it_and_may_read(study: Study)
     same_run(study.run(scheme="cutout"), study.alone(scheme="cutout"))
 
 
-def _other_numbers(file: Path) -> None:
-    """A file that is whole and says it is the right one, of a teacher that is another one."""
+def _state(file: Path) -> dict[str, object]:
     state = torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)
-    save_state(file, {**state, "logits": state["logits"].flip(1)})
+    assert isinstance(state, dict)
+    return state
+
+
+def _with(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    """A file that is whole and says it is the right one, with other content."""
+
+    def damage(file: Path) -> None:
+        state = _state(file)
+        save_state(file, {**state, "logits": change(state["logits"])})  # type: ignore[arg-type]
+
+    return damage
 
 
 def _flip_a_bit(file: Path) -> None:
@@ -124,42 +140,105 @@ def _flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
-def _short(file: Path) -> None:
-    state = torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)
-    save_state(file, {**state, "logits": state["logits"][:-1]})
+def _last_row(logits: torch.Tensor) -> torch.Tensor:
+    logits[-1] += 1
+    return logits
 
 
-def _double(file: Path) -> None:
-    state = torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)
-    save_state(file, {**state, "logits": state["logits"].double()})
+def _fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _link(file: Path) -> None:
+    file.rename(file.with_name("real"))
+    file.symlink_to("real")
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a bit": (_flip_a_bit, "is damaged"),
+    "a bit": (_flip_a_bit, "is damaged: the teacher is asked itself"),
     "torn": (lambda f: f.write_bytes(f.read_bytes()[:1000]), "is damaged"),
     "empty": (lambda f: f.write_bytes(b""), "is damaged"),
+    "no state": (lambda f: f.write_bytes(hashlib.sha256(b"").digest()), "the teacher is asked itself"),
     "another epoch's": (
-        lambda f: f.write_bytes((f.parent / "epoch=0001.pt").read_bytes()) if "0000" in f.name else None,
+        lambda f: f.write_bytes(f.with_name("epoch=0001.pt").read_bytes()),
         "belongs to another run",
     ),
-    "another teacher's": (_other_numbers, "the teacher answers otherwise here, so it is asked itself"),
-    "a row short": (_short, ""),
-    "float64": (_double, ""),
-    "huge": (lambda f: f.write_bytes(b"0" * (4 * IMAGES * 10 + (1 << 16) + 1)), ""),
+    "another teacher's": (
+        _with(lambda t: t.flip(1)),
+        "the teacher answers otherwise here, so it is asked itself",
+    ),
+    "a row short": (_with(lambda t: t[:-1]), ""),
+    "float64": (_with(torch.Tensor.double), ""),
+    "sparse": (_with(torch.Tensor.to_sparse), "the teacher is asked itself"),
+    "nowhere": (_with(lambda t: t.to("meta")), ""),
+    "huge": (lambda f: f.write_bytes(b"0" * (4 * IMAGES * CLASSES + (1 << 16) + 1)), ""),
+    "a pipe": (_fifo, ""),
+    "a link": (_link, ""),
+    "a folder": (lambda f: (f.unlink(), f.mkdir()), ""),
 }
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=DAMAGE.keys())
 def test_answers_that_cannot_be_trusted_are_asked_anew(study: Study, asked: list[int], damage, said: str):
     study.run(scheme="cutout")
     damage(study.files[0])
     asked.clear()
     reads = study.run(scheme="mixup")
-    assert sum(asked) == EPOCHS * 2 * IMAGES - (IMAGES - BATCH), (
-        "the second epoch's are read, the first's are not"
+    assert sum(asked) == EPOCHS * 2 * IMAGES - (IMAGES - COMPARED), (
+        "the second epoch's are read, the first's not"
     )
     same_run(reads, study.alone(scheme="mixup"))
     assert [said in line for line in study.said] == ([True] if said else [])
+
+
+def test_the_short_last_batch_is_compared_too(study: Study):
+    study.run(scheme="cutout")
+    _with(_last_row)(study.files[0])
+    same_run(study.run(scheme="mixup"), study.alone(scheme="mixup"))
+    assert ["answers otherwise" in line for line in study.said] == [True]
+
+
+def test_a_scheme_that_writes_into_the_originals_spoils_no_other_run(study: Study, monkeypatch):
+    scheme = schemes.get("cutout")
+    apply, calls = type(scheme).apply, []
+
+    def careless(self, images, *args, **more):
+        calls.append(1)
+        if len(calls) == 3:
+            images.add_(1.0)
+        return apply(self, images, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(scheme), "apply", careless)
+        study.run(scheme="cutout")
+    assert len(study.files) == EPOCHS
+    same_run(study.run(scheme="mixup"), study.alone(scheme="mixup"))
+
+
+def test_a_folder_that_is_gone_from_the_server_is_no_failure(study: Study, monkeypatch):
+    lstat = Path.lstat
+
+    def stale(self: Path) -> os.stat_result:
+        if ".answers" in self.parts:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return lstat(self)
+
+    monkeypatch.setattr(Path, "lstat", stale)
+    same_run(study.run(), study.alone())
+    assert study.files == []
+
+
+def test_a_group_that_the_driver_removes_does_not_come_back(study: Study):
+    def removes(epoch: int, step: int, loss: Callable[[], float]) -> None:
+        if (epoch, step) == (1, 3):
+            study.files and pytest.fail("too late")
+            (study.folder / str(group_of(study.world.spec))).rmdir()
+
+    spec = study.world.spec
+    study.world.run(study.root, spec, answers=study.answers(spec), on_step=removes)
+    assert not any(study.folder.iterdir())
 
 
 def test_answers_in_a_folder_behind_a_link_are_left_alone(study: Study, asked: list[int], tmp_path: Path):
@@ -186,26 +265,43 @@ def test_no_room_for_answers_is_no_failure(study: Study, monkeypatch, error: Exc
 
 
 def test_more_than_fits_into_memory_is_not_kept(study: Study, monkeypatch):
-    monkeypatch.setattr(shared_answers, "MOST", 4 * IMAGES * 10 - 1)
+    monkeypatch.setattr(shared_answers, "MOST", 4 * IMAGES * CLASSES - 1)
     study.run()
     assert study.files == []
-    monkeypatch.setattr(shared_answers, "MOST", 4 * IMAGES * 10)
+    monkeypatch.setattr(shared_answers, "MOST", 4 * IMAGES * CLASSES)
     study.run(scheme="mixup")
     assert len(study.files) == EPOCHS
 
 
+def test_what_else_an_answer_depends_on(world: World, monkeypatch):
+    def told(**changes: object) -> str:
+        images = replace(world.train, **changes)
+        return repr(shared_answers._circumstances(images))
+
+    known = {told()}
+    for changes in ({"mean": (0.5,)}, {"std": (0.5,)}, {"base": "crop1+flip"}, {"stamp": "written anew"}):
+        known.add(told(**changes))
+    for where, name, value in (
+        (shared_answers, "__version__", "0.0.0"),
+        (torch, "__version__", "0.0.0"),
+        (torch, "get_num_threads", lambda: 1000),
+        (torch.backends.cpu, "get_cpu_capability", lambda: "?"),
+        (shared_answers, "_processor", lambda: ("?",)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, value)
+            known.add(told())
+    assert len(known) == 10
+    assert shared_answers._processor()[0] == platform.machine()
+
+
 def test_answers_of_another_machine_or_version_are_not_looked_at(study: Study, asked: list[int], monkeypatch):
     study.run(scheme="cutout")
-    for what, changed in (("__version__", "0.0.0"), ("threads", None)):
-        asked.clear()
-        with monkeypatch.context() as patch:
-            if changed:
-                patch.setattr(shared_answers, what, changed)
-            else:
-                patch.setattr(torch, "get_num_threads", lambda: 2)
-            study.run(scheme="mixup", temperature=3.0 if changed else 2.0)
-        assert sum(asked) == EPOCHS * 2 * IMAGES
-    assert len({file.parent for file in study.files}) == 3
+    asked.clear()
+    monkeypatch.setattr(shared_answers, "_processor", lambda: ("?",))
+    study.run(scheme="mixup")
+    assert sum(asked) == EPOCHS * 2 * IMAGES
+    assert len({file.parent for file in study.files}) == 2
 
 
 def test_without_a_folder_nothing_is_kept(study: Study):
@@ -229,6 +325,7 @@ def test_who_asks_the_same(world: World):
     ]
     other = [
         {"seed": 1},
+        {"teacher_arch": "resnet14"},
         {"teacher_sha256": "0" * 64},
         {"dataset_sha256": "1" * 64},
         {"recipe": replace(spec.recipe, batch_size=32)},
@@ -244,6 +341,9 @@ def test_who_asks_the_same(world: World):
     assert len({group_of(world.with_(**changes)) for changes in other} | {group_of(spec)}) == len(other) + 1
     assert group_of(world.with_(teaching=TEACHINGS["ema"])) is None
     assert group_of(world.with_(originals="replaced")) is None
+    assert group_of(world.with_(objective="fitnet", beta=10.0)) is None
+    assert group_of(world.with_(teacher_arch="mine.networks:factory")) is None
+    assert group_of(world.with_(teacher_arch="torchvision:resnet18")) is not None
 
 
 def test_objectives_that_want_the_maps_ask_themselves(study: Study, asked: list[int]):
@@ -255,11 +355,12 @@ def test_objectives_that_want_the_maps_ask_themselves(study: Study, asked: list[
     same_run(reads, study.alone(**changes))
 
 
-def test_a_kept_file_is_a_checked_one(study: Study):
+def test_what_is_kept(study: Study):
     study.run()
     group, machine = study.files[0].parts[-3:-1]
-    identity = f"kdstats/teacher-answers/1 {group} {machine} epoch 0"
-    state = load_state(study.files[0], identity)
+    state = load_state(study.files[0], f"kdstats/teacher-answers/1 {group} {machine} epoch 0")
     assert state is not None
-    assert state["logits"].shape == (IMAGES, 10)
-    assert state["logits"].dtype == torch.float32
+    assert (state["logits"].shape, state["logits"].dtype) == ((IMAGES, CLASSES), torch.float32)
+    kept = {file: file.stat().st_mtime_ns for file in study.files}
+    study.run(scheme="mixup")
+    assert {file: file.stat().st_mtime_ns for file in study.files} == kept
