@@ -241,12 +241,14 @@ def test_a_group_that_the_driver_removes_does_not_come_back(study: Study):
     assert not any(study.folder.iterdir())
 
 
-def test_answers_in_a_folder_behind_a_link_are_left_alone(study: Study, asked: list[int], tmp_path: Path):
+@pytest.mark.parametrize("level", [0, 1, 2], ids=["machine", "group", "answers"])
+def test_answers_in_a_folder_behind_a_link_are_left_alone(
+    study: Study, asked: list[int], tmp_path: Path, level
+):
     study.run(scheme="cutout")
-    elsewhere = tmp_path / "elsewhere"
-    group = study.files[0].parents[1]
-    group.rename(elsewhere)
-    group.symlink_to(elsewhere)
+    elsewhere, linked = tmp_path / "elsewhere", study.files[0].parents[level]
+    linked.rename(elsewhere)
+    linked.symlink_to(elsewhere)
     before = {file: file.stat().st_mtime_ns for file in elsewhere.rglob("*")}
     asked.clear()
     study.run(scheme="mixup")
