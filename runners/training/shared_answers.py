@@ -113,16 +113,15 @@ class EpochAnswers:
             self._heard.append(logits)
 
     def close(self) -> None:
-        """The epoch is over: its answers are left for other runs, unless another has left them.
+        """The epoch is over: its answers are left for other runs, in place of those that could not be used.
 
         Without room for them, or without anybody left who could ask, the run goes on all the same.
         """
         if self._heard is None:
             return
         with contextlib.suppress(KdstatsError, OSError):
-            if not self._file.exists():
-                self._file.parent.mkdir(exist_ok=True)  # not its parents: the driver has removed them
-                save_state(self._file, {"identity": self._identity, "logits": torch.cat(self._heard).cpu()})
+            self._file.parent.mkdir(exist_ok=True)  # not its parents: the driver has removed them
+            save_state(self._file, {"identity": self._identity, "logits": torch.cat(self._heard).cpu()})
         self._heard = None
 
 

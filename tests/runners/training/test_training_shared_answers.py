@@ -193,6 +193,17 @@ def test_answers_that_cannot_be_trusted_are_asked_anew(study: Study, asked: list
     assert [said in line for line in study.said] == ([True] if said else [])
 
 
+@pytest.mark.parametrize("damage", [_flip_a_bit, _fifo, _link])
+def test_answers_that_cannot_be_used_are_replaced(study: Study, asked: list[int], damage):
+    study.run(scheme="cutout")
+    damage(study.files[0])
+    study.run(scheme="mixup")
+    assert not study.files[0].is_symlink()
+    asked.clear()
+    study.run(scheme="cutmix")
+    assert sum(asked) == EPOCHS * (IMAGES + COMPARED)
+
+
 def test_the_short_last_batch_is_compared_too(study: Study):
     study.run(scheme="cutout")
     _with(_last_row)(study.files[0])
