@@ -121,6 +121,12 @@ def test_why_nothing_is_shared(paths: StudyPaths, monkeypatch):
     assert "GB free on the disk" in room(paths, runs).against
 
 
+@pytest.mark.parametrize(("store", "one"), [(None, True), ("file:///tmp/store", False)])
+def test_workers_behind_a_store_share_no_folder(store, one):
+    assert executors.get("ray", 1, "cpu", ExecutorSection(store=store)).one_folder is one
+    assert executors.get("local", 1, "cpu", ExecutorSection(store=store)).one_folder
+
+
 def test_the_folder_lives_as_long_as_it_is_of_use(paths: StudyPaths):
     runs = waiting({"scheme": "a"}, {"scheme": "b"}, {"seed": 1})
     group, lone = str(group_of(runs[0])), str(group_of(runs[2]))
@@ -236,7 +242,7 @@ def _weights(out: Path) -> dict[str, bytes]:
     return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("last.safetensors")}
 
 
-def test_a_study_shares_and_is_the_study_that_does_not(study, tmp_path):
+def test_a_study_shares_and_is_the_study_that_does_not(study, tmp_path, capsys):
     here = study("shared")
     seen = here.seen
     assert [sorted(files) for files in seen] == [["epoch=0000.pt", "epoch=0001.pt"]] * 6
@@ -244,7 +250,10 @@ def test_a_study_shares_and_is_the_study_that_does_not(study, tmp_path):
     assert seen[3] == seen[4] == seen[5]
     assert here.groups == [2, 2, 2, 1, 1, 1], "those of a seed go with its last run"
     assert not (tmp_path / "shared" / ".answers").exists()
+    said = "each run asks the teacher about the originals anew"
+    assert said not in capsys.readouterr().err
     assert study("apart", "--set", "executor.share_gb=0").seen == [{}] * 6
+    assert f"{said}: executor.share_gb = 0\n" in capsys.readouterr().err
     one, other = (_weights(tmp_path / name) for name in ("shared", "apart"))
     assert len(one) == 6
     assert one == other
