@@ -4,8 +4,9 @@ python -m benchmarks.training --out benchmarks/results
 
 The plain loop is the published one: eager, float32, NCHW, two passes of the teacher and two of the student, CutMix with
 one box per batch, its images already in memory. Ours makes the same two student passes from the same images, with the
-standard augmentation, and is timed with and without recording. Blocks of steps alternate; the allocator is set alike for
-all of them.
+standard augmentation, and is timed with and without recording, and as all runs of a seed but the first make it, with the
+teacher's answers to the originals read (:mod:`runners.training.shared_answers`). Blocks of steps alternate; the allocator
+is set alike for all of them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from runners.training.interrupts import Interrupts
 from runners.training.loop import epoch_of
 from runners.training.ranks import ALONE
 from runners.training.setup import prepare
+from runners.training.shared_answers import SharedAnswers, group_of
 
 BATCH, CLASSES = 64, 100
 # Pair, steps in a block: about as many seconds each.
@@ -89,7 +91,9 @@ def plain(pair: str, train: ImageSet) -> Callable[[], None]:
     return block
 
 
-def ours(pair: str, train: ImageSet, folder: Path | None, **switches: Any) -> Callable[[], None]:
+def ours(
+    pair: str, train: ImageSet, folder: Path | None, answers: Path | None = None, **switches: Any
+) -> Callable[[], None]:
     """An epoch of :mod:`runners.training.loop` per call, recorded into ``folder`` if there is one."""
     teacher_name, student_name = pair.split("/")
     model = models.build(teacher_name, CLASSES, 32).to(memory_format=torch.channels_last).eval()
@@ -111,6 +115,9 @@ def ours(pair: str, train: ImageSet, folder: Path | None, **switches: Any) -> Ca
         **switches,
     )
     run = prepare(spec, train, teacher, ALONE)
+    if answers is not None:
+        (answers / str(group_of(spec))).mkdir(parents=True, exist_ok=True)
+        run.answers = SharedAnswers(answers, spec, print)
     recorder = None if folder is None else Recorder(folder, classes=CLASSES, overwrite=True, finish=False)
     interrupts = Interrupts()
 
@@ -127,10 +134,15 @@ def measured(pair: str, steps: int, rounds: int) -> dict[str, Any]:
     """Seconds per step of every side, block by block, sides alternating."""
     train = images(BATCH * steps)
     with tempfile.TemporaryDirectory() as folder:
+        shared = Path(folder) / "answers"
+        first = ours(pair, train, None, shared)
+        for _ in range(rounds + 1):
+            first()
         sides = {
             "plain": plain(pair, train),
             "ours": ours(pair, train, None),
             "ours, recording": ours(pair, train, Path(folder) / "a"),
+            "ours, answers read, recording": ours(pair, train, Path(folder) / "e", shared),
             "ours, folded teacher, recording": ours(pair, train, Path(folder) / "b", fold_teacher=True),
             "ours, joint pass, recording": ours(pair, train, Path(folder) / "c", passes="joint"),
         }
