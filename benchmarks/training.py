@@ -96,6 +96,7 @@ def ours(
 ) -> Callable[[], None]:
     """An epoch of :mod:`runners.training.loop` per call, recorded into ``folder`` if there is one."""
     teacher_name, student_name = pair.split("/")
+    torch.manual_seed(0)  # every side has the same teacher
     model = models.build(teacher_name, CLASSES, 32).to(memory_format=torch.channels_last).eval()
     teacher = Network(model.requires_grad_(False), teacher_name, teacher_name, "", "")
     recipe = replace(recipes.get("crd240"), lr=0.01)
