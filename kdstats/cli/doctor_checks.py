@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 
 from kdstats import __version__
 from kdstats.data.cache import cache_folder
+from kdstats.disk import free_bytes
 from kdstats.errors import KdstatsError
 from kdstats.offline import VARIABLE, is_offline
 from kdstats.schemes.naming import plugins
@@ -82,7 +82,7 @@ def _processors() -> Iterator[Finding]:
 
 def _folders() -> Iterator[Finding]:
     home = cache_folder()
-    free = _free(home)
+    free = free_bytes(home)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
@@ -109,13 +109,6 @@ def _folders() -> Iterator[Finding]:
     else:
         inside = sorted(p.name for p in Path(data).iterdir())
         yield Finding("data", f"{data}: {', '.join(inside[:8]) or 'empty'}")
-
-
-def _free(folder: Path) -> int | None:
-    for place in (folder, *folder.parents):
-        if place.is_dir():
-            return shutil.disk_usage(place).free
-    return None
 
 
 def _network() -> Finding:

@@ -65,9 +65,11 @@ class _Slot:
 class LocalExecutor:
     """``workers`` processes; by default as many as there are cores for their threads, or one per GPU."""
 
+    one_folder = True
+
     def __init__(self, workers: int | None, device: str, settings: ExecutorSection) -> None:
         self.at_once, self.device = workers or slots(device, settings.threads), device
-        self.threads, self.attempts, self.one_folder = settings.threads, settings.attempts, True
+        self.threads, self.attempts = settings.threads, settings.attempts
 
     def describe(self) -> str:
         """For the line before the first run."""

@@ -54,6 +54,8 @@ class Job:
 class SlurmExecutor:
     """One array of all runs, ``workers`` of them at the same time at most."""
 
+    one_folder = True
+
     def __init__(self, workers: int | None, device: str, settings: ExecutorSection) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"Slurm chooses the GPU: --device auto, cpu or cuda, not {device}")
@@ -69,7 +71,7 @@ class SlurmExecutor:
                 "no sbatch here: start from a login node of the cluster, or try the jobs as processes of this machine "
                 "with --set executor.cluster=local"
             )
-        self.workers, self.settings, self.one_folder = workers, settings, True
+        self.workers, self.settings = workers, settings
         self.at_once, self.threads = workers or default_workers(settings.cores), settings.threads
         gpu = settings.gpus or "gres" in settings.slurm
         self.device = "cuda" if gpu and device != "cpu" else "cpu"

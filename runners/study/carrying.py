@@ -50,19 +50,18 @@ def run(
         specs, variants = [spec for _, spec in runs], {spec.digest: name for name, spec in runs}
         if not only_failed:
             probe(study, paths, (train_set, test_set), teachers, specs, device, students=False)
-        chosen = [s for s in specs if failure_of(s.paths(out)).exists()] if only_failed else specs
+        waiting = [spec for spec in specs if not is_complete(spec.paths(out))]
+        chosen = [s for s in waiting if failure_of(s.paths(out)).exists()] if only_failed else specs
         if only_failed and not chosen:
-            left = sum(not is_complete(spec.paths(out)) for spec in specs)
             say(
-                f"no run has failed; {left} of {len(specs)} are queued"
-                + ("; `run` carries them out" if left else "")
+                f"no run has failed; {len(waiting)} of {len(specs)} are queued"
+                + ("; `run` carries them out" if waiting else "")
             )
             return 0
-        waiting = [spec for spec in specs if not is_complete(spec.paths(out))]
         room = room_for(paths, waiting, train_set, study.executor, executor)
         if room.size and room.against:
             say(f"each run asks the teacher about the originals anew: {room.against}")
-        with sharing(paths, waiting, room) as shared:
+        with sharing(paths.answers, room) as shared:
             outcomes = train_all(chosen, len(specs), paths, executor, variants, shared)
         _refuse_full_disk(outcomes, out)
         failed = [(outcome.spec, outcome.error or "?") for outcome in outcomes]

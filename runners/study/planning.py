@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
+from kdstats.disk import free_bytes
 from kdstats.records.paths import StudyPaths
 from kdstats.records.writer import is_complete
 from runners.executors.base import Executor
@@ -40,22 +40,14 @@ def plan(study: StudyFile, out: Path, executor: Executor, device: str) -> int:
         for rule, count in zip(study.exclude, left_out, strict=True):
             print(f"trained, and left out of every summary: {count} run{'s' * (count != 1)} ({rule.reason})")
     print(f"carried out by: {executor.describe()}")
-    free = shutil.disk_usage(_existing(out)).free
-    if found.disk + (0 if room.against else room.size) > free:
+    free = free_bytes(out)
+    if free is not None and found.disk + (0 if room.against else room.size) > free:
         print(f"warning: {out} has {free / 1e9:.1f} GB free")
     if found.memory * executor.at_once > _memory():
         print(
             f"warning: {executor.at_once} workers at once want more than the {_memory() / 1e9:.0f} GB of this machine"
         )
     return 0
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above that is there already."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 def _memory() -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdstats.data import LabelledImages
+from kdstats.disk import free_bytes
 from kdstats.records.paths import StudyPaths
 from runners.executors.base import Executor
 from runners.run_spec import RunSpec
 from runners.study_file.sections import ExecutorSection
-from runners.training.shared_answers import MOST, group_of
+from runners.training.shared_answers import MOST, answers_size, group_of
 
 _OF_FREE = 10  # the answers may take one part in so many of what is free on the disk: the runs need the rest
 
@@ -26,10 +27,12 @@ class Room:
     Attributes:
         size: Bytes of all answers that more than one run asks for, on machines of one kind.
         against: Why they are not shared; empty where they are.
+        groups: Group → how many of the runs are in it.
     """
 
     size: int
     against: str = ""
+    groups: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 def grouped(specs: Sequence[RunSpec]) -> dict[str, list[RunSpec]]:
@@ -58,36 +61,41 @@ def room_for(
         settings: ``[executor]``.
         executor: Whose workers they are.
     """
-    size = 4 * len(images) * images.classes
-    if size > MOST:
-        return Room(0, "too many images and classes to hold their answers in memory")
     groups = grouped(waiting)
-    lengths = [
+    epochs = sum(
         max(spec.recipe.epochs for spec in runs)
         for group, runs in groups.items()
         if len(runs) > 1 or (paths.answers / group).is_dir()
-    ]
-    size *= sum(lengths)
-    if size == 0:
-        return Room(0, "no two runs ask the same")
+    )
+    size = answers_size(images)
+    against = _against(paths, size, epochs, settings, executor)
+    return Room(size * epochs, against, {group: len(runs) for group, runs in groups.items()})
+
+
+def _against(paths: StudyPaths, size: int, epochs: int, settings: ExecutorSection, executor: Executor) -> str:
+    """Why answers of ``size`` bytes an epoch are not shared."""
+    if epochs == 0:
+        return "no two runs ask the same"
+    if size > MOST:
+        return f"an epoch's are more than {MOST >> 20} MiB, which is too much to hold in memory"
     if not executor.one_folder:
-        return Room(size, "the workers share no folder")
+        return "the workers share no folder"
     if paths.answers.is_symlink():
-        return Room(size, f"{paths.answers} is a link")
-    if size > settings.share_gb * 1e9:
-        return Room(size, f"executor.share_gb = {settings.share_gb:g}")
-    free = _free(paths.root) + sum(file.stat().st_size for file in paths.answers.rglob("*.pt"))
-    if size > free / _OF_FREE:
-        return Room(size, f"{free / 1e9:.1f} GB free on the disk, which the runs need")
-    return Room(size)
+        return f"{paths.answers} is a link"
+    if size * epochs > settings.share_gb * 1e9:
+        return f"executor.share_gb = {settings.share_gb:g}"
+    free = free_bytes(paths.root) or 0
+    free += sum(file.stat().st_size for file in paths.answers.rglob("*.pt"))
+    if size * epochs > free / _OF_FREE:
+        return f"{free / 1e9:.1f} GB free on the disk, which the runs need"
+    return ""
 
 
 class Sharing:
     """The folder of shared answers; a group's are removed with the last of its runs."""
 
-    def __init__(self, folder: Path, waiting: Sequence[RunSpec]) -> None:
-        self.folder = folder
-        self.left = Counter({group: len(runs) for group, runs in grouped(waiting).items()})
+    def __init__(self, folder: Path, groups: Mapping[str, int]) -> None:
+        self.folder, self.left = folder, Counter(groups)
 
     def ended(self, spec: RunSpec) -> None:
         """``spec`` asks nothing any more."""
@@ -105,23 +113,22 @@ class Sharing:
 
 
 @contextlib.contextmanager
-def sharing(paths: StudyPaths, waiting: Sequence[RunSpec], room: Room) -> Iterator[Sharing]:
+def sharing(folder: Path, room: Room) -> Iterator[Sharing]:
     """The folder while runs are carried out.
 
     It outlives an interruption, so that the study goes on with what it has, and goes when no run is left to ask.
 
     Args:
-        paths: Of the study.
-        waiting: All its runs that are not complete.
-        room: What they share, and whether they do.
+        folder: Of the study's answers.
+        room: What all its runs that are not complete share, and whether they do.
     """
-    found, folder = Sharing(paths.answers, waiting), paths.answers
+    found = Sharing(folder, room.groups)
     if room.against:
         shutil.rmtree(folder, ignore_errors=True)  # refuses a link
     else:
         with contextlib.suppress(OSError):  # a study that cannot be written to is told of by its first run
-            for group, runs in grouped(waiting).items():
-                if len(runs) > 1:
+            for group, runs in room.groups.items():
+                if runs > 1:
                     (folder / group).mkdir(parents=True, exist_ok=True)
         for path in folder.glob("*"):
             if path.name not in found.left:
@@ -131,14 +138,3 @@ def sharing(paths: StudyPaths, waiting: Sequence[RunSpec], room: Room) -> Iterat
     yield found
     if not any(runs > 0 for runs in found.left.values()):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free(folder: Path) -> int:
-    """Bytes that are free where ``folder`` is or will be; 0 where nobody tells."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return 0

@@ -58,6 +58,11 @@ def group_of(spec: RunSpec) -> str | None:
     return _digest(asked)
 
 
+def answers_size(images: LabelledImages) -> int:
+    """Bytes of an epoch's answers: float32 logits ``[N, C]``."""
+    return 4 * len(images) * images.classes
+
+
 class SharedAnswers:
     """The answers that a run shares with others of its group.
 
@@ -81,18 +86,18 @@ class SharedAnswers:
         identity = f"{_LAYOUT} {self._group} {place.name} epoch {epoch}"
         file = place / f"epoch={epoch:04d}.pt"
         known = _read(file, identity, images, self._say)
-        keeps = known is None and step == 0 and 4 * len(images) * images.classes <= MOST
-        return EpochAnswers(file, identity, known, len(images) if keeps else 0, self._say)
+        hears = known is None and step == 0 and answers_size(images) <= MOST
+        return EpochAnswers(file, identity, known, hears, self._say)
 
 
 class EpochAnswers:
     """The teacher's answers to the originals of one epoch, in the epoch's order."""
 
     def __init__(
-        self, file: Path, identity: str, known: Tensor | None, keeps: int, say: Callable[[str], None]
+        self, file: Path, identity: str, known: Tensor | None, hears: bool, say: Callable[[str], None]
     ) -> None:
         self._file, self._identity, self._known, self._say = file, identity, known, say
-        self._keeps, self._heard = keeps, None if keeps == 0 else list[Tensor]()
+        self._heard = list[Tensor]() if hears else None
         self._compared: set[int] = set()
 
     def tell(self, asking: Asking, x: Tensor, at: int) -> None:
@@ -158,7 +163,7 @@ def _read(file: Path, identity: str, images: LabelledImages, say: Callable[[str]
     otherwise = "the teacher is asked itself"
     try:
         found = file.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > 4 * len(images) * images.classes + _BESIDES:
+        if not stat.S_ISREG(found.st_mode) or found.st_size > answers_size(images) + _BESIDES:
             return None
         state = load_state(file, identity, say, otherwise)
         logits = None if state is None else state.get("logits")

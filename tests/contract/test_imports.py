@@ -22,6 +22,7 @@ FOUNDATION = {
     "small_file",
     "tables",
     "console",
+    "disk",
     "allocator",
     "provenance",
     "labels",

@@ -249,6 +249,14 @@ def test_retry_leaves_what_is_queued_to_run(kept, untrained, capsys):
     assert not (kept.run("identity") / "done.json").exists()
 
 
+def test_retry_tries_no_run_that_came_to_its_end_after_all(kept, untrained, measured, capsys):
+    (kept.run("identity") / "failed.json").write_text(
+        '{"run": "identity", "error": "the note outlived its run"}'
+    )
+    assert kept.call("retry") == 0
+    assert capsys.readouterr().err == "no run has failed; 0 of 2 are queued\n"
+
+
 # The teacher-only measurement
 
 

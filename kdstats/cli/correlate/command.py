@@ -163,7 +163,7 @@ def _figure(request: Request, source: Source, answer: Answer) -> tuple[Figure, C
         results=answer.results,
         x_name=source.x_name,
         y_name=source.y_name,
-        titles=source.names,
+        titles=source.panel_names,
         bars="± 1 standard error"
         if study is None
         else "± 1 standard deviation over runs, inferred from marker areas",

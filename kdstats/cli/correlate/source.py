@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdstats.cli.correlate.table import Columns, prepare
 from kdstats.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,25 +19,17 @@ _SE_OF_MEAN = "test_loss_se"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The points, and what they are called."""
+class Source(Columns):
+    """The points, and what they and their columns are called."""
 
     table: pd.DataFrame
     title: str
-    x: str
-    y: str
-    groups: list[str]
-    label: str | None
-    x_se: str | None
-    y_se: str | None
-    given: list[str]
-    cluster: list[str]
     x_name: str
     y_name: str
     unit: str
     what: str
     kind: str = "panels"
-    names: dict[str, str] = field(default_factory=dict)
+    panel_names: dict[str, str] = field(default_factory=dict)
     short_names: dict[str, str] = field(default_factory=dict)
     study: Wang2022 | None = None
     hints: tuple[str, ...] = ()
@@ -47,7 +40,7 @@ class Source:
     def panel(self, record: dict[str, Any]) -> str:
         """Printed name of the panel that a row with the group columns belongs to; empty without groups."""
         name = " ".join(str(record[g]) for g in self.groups)
-        return self.names.get(name, name)
+        return self.panel_names.get(name, name)
 
 
 def published_source(request: Request) -> Source:
@@ -74,7 +67,7 @@ def published_source(request: Request) -> Source:
         unit="nats",
         what="scheme",
         kind="published panels",
-        names=study.names(),
+        panel_names=study.names(),
         short_names=study.names(short=True),
         study=study,
         rows=len(table),
@@ -85,7 +78,6 @@ def file_source(request: Request) -> Source:
     """The points of FILE; raises ``UsageError`` for a column that is unknown or holds no numbers where it must."""
     from kdstats.association.reading import read_with_layout
     from kdstats.cli.correlate.hints import point_hints, table_hints
-    from kdstats.cli.correlate.table import Columns, prepare
 
     table, layout = read_with_layout(request.file or "")
     groups, given, cluster = (
@@ -106,16 +98,9 @@ def file_source(request: Request) -> Source:
         *point_hints(made.table, found, better_given=request.better_given),
     ]
     return Source(
+        **asdict(found),
         table=made.table,
         title=f"{request.file}: {y} against {x}",
-        x=x,
-        y=y,
-        groups=groups,
-        label=request.label,
-        x_se=found.x_se,
-        y_se=found.y_se,
-        given=given,
-        cluster=cluster,
         x_name=x,
         y_name=y,
         unit=f"in {y}",
