@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.coverage_case import LEVEL, Array, Case, Trial
+from benchmarks.coverage_mixing import MixingWorld
 from benchmarks.coverage_world import World, balanced
-from kdstats.estimators.efficient import OriginalsMoments, from_batches
+from kdstats.estimators.efficient import from_batches
 from kdstats.estimators.layout import PoolLayout
 from kdstats.estimators.log_value import LogValue
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.sequential import FIRST_LOOK, next_look
 from kdstats.estimators.tstddev import from_pools, t_stddev
 from kdstats.recorded.summary import log_over_seeds
@@ -170,6 +172,32 @@ def finite_batches(kind: str, images: int, classes: int, j: int, control: bool) 
     )
 
 
+def mixing(classes: int, soft: float, j: int) -> Case:
+    """Views of two images under one λ a batch, with every control variate that a probe has for them."""
+
+    def make(rng: np.random.Generator) -> Callable[[], Trial]:
+        world = MixingWorld.of(12_800, classes, soft)
+        truth, layout = world.truth(100_000), world.layout()
+        moments = OriginalsMoments(np.full(classes, 0.01), 0.5, False)
+
+        def trial() -> Trial:
+            batches = world.probe(rng, j)
+            known = batches.known(rng, 30 * j)
+            found = from_batches(batches.o, batches.v, batches.epoch, layout, moments, known=known)
+            plain = from_batches(batches.o, batches.v, batches.epoch, layout, moments)
+            seen = judged(found, truth)
+            return Trial(seen.hit, seen.error, seen.warned, (plain.relative_se / found.relative_se) ** 2)
+
+        return trial
+
+    return Case(
+        "T. stddev, batches with all control variates",
+        f"two images a view, λ softens by {soft}, J={j}, C={classes}",
+        make,
+        note=lambda extra: f"variance {np.median(extra):.1f} times smaller than without",
+    )
+
+
 def cases() -> Iterator[Case]:
     """Every setting, the quick ones first."""
     for kind in ("confident", "soft", "rare"):
@@ -181,6 +209,8 @@ def cases() -> Iterator[Case]:
                 yield batches(kind, j, classes)
             for k in (10, 20, 50, 100, 400):
                 yield pools(kind, k, classes)
+    for classes, soft, j in ((10, 0.5, 80), (10, 0.1, 80), (10, 0.5, 400), (100, 0.5, 80), (100, 0.1, 80)):
+        yield mixing(classes, soft, j)
     for kind in ("confident", "soft"):
         for seeds in (3, 5, 10):
             for k, classes in ((10, 10), (10, 100), (50, 100)):

@@ -50,6 +50,11 @@ class Jackknife:
     se: float
     pseudo: Array
 
+    @property
+    def bias(self) -> float:
+        """What the jackknife takes off the statistic, with its sign: ``corrected`` less ``value``."""
+        return self.corrected - self.value
+
     @staticmethod
     def of(value: float, left_out: Array) -> Jackknife:
         """From the statistic of all J units and its J delete-one values."""

@@ -29,6 +29,8 @@ class LogValue:
         control_slope: How far the control's known value moves this logarithm; 0 without a control.
         control_se: Standard error of that known value, shared by all schemes of one probe.
         bias: What the jackknife took off the plain logarithm as bias: ``centre`` less the plain one.
+        controls: Names of the control variates that were taken out.
+        notes: What else must be said of it.
     """
 
     value: float
@@ -38,6 +40,8 @@ class LogValue:
     control_slope: float = 0.0
     control_se: float = 0.0
     bias: float = 0.0
+    controls: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def relative_se(self) -> float:
@@ -64,7 +68,7 @@ class LogValue:
             method,
             confidence,
             definition,
-            (*notes, doubt) if doubt else notes,
+            (*notes, *self.notes, *([doubt] if doubt else [])),
         )
 
     def doubt(self, confidence: float) -> str:
@@ -105,6 +109,11 @@ def centre_of(found: Estimate) -> float:
 
 def log_jackknife(value: float, left: Array, units: str) -> Jackknife:
     """The jackknife of the logarithm; raises ``CheckError`` where one unit holds all of the variance."""
+    check_spread(value, left, units)
+    return Jackknife.of(math.log(value), np.log(left))
+
+
+def check_spread(value: float, left: Array, units: str) -> None:
+    """Raises ``CheckError`` where one unit holds all of the variance, so that next to nothing is left without it."""
     if not (left > 1e-6 * value).all():
         raise CheckError(f"all {units} but number {int(np.argmin(left))} are equal: one of them is no spread")
-    return Jackknife.of(math.log(value), np.log(left))

@@ -10,6 +10,7 @@ FIRST_LOOK = 80
 # For units of whole pools: the interval at 16 pools is too short where epochs hold few (0.91), at 40 it covers.
 FIRST_POOLS = 40
 _MARGIN = 1.1
+_FARTHEST = 4
 
 
 def check_tolerance(tol: float) -> float:
@@ -25,8 +26,9 @@ def next_look(units: int, half_width: float, tol: float, cap: int) -> int:
     """How many units to have before looking again; ``units`` itself means: stop.
 
     The half-width falls as one over the square root of the units, so each look plans the next with a tenth to
-    spare. Few looks are taken, and the half-width hardly depends on where the estimate happens to lie, so the
-    interval at stopping keeps its coverage (simulated in ``tests/estimators/test_sequential.py``).
+    spare, but never beyond four times the units: a half-width from few of them is itself uncertain. Few looks are
+    taken, and the half-width hardly depends on where the estimate happens to lie, so the interval at stopping keeps
+    its coverage (simulated in ``tests/estimators/test_sequential.py``).
 
     Args:
         units: Units so far.
@@ -37,4 +39,4 @@ def next_look(units: int, half_width: float, tol: float, cap: int) -> int:
     if half_width <= tol or units >= cap:
         return units
     planned = math.ceil(units * (half_width / tol) ** 2 * _MARGIN)
-    return min(max(planned, units + 1), cap)
+    return min(max(planned, units + 1), _FARTHEST * units, cap)

@@ -93,6 +93,8 @@ def violations(name: str, situation: Situation = Situation()) -> list[str]:
             said += _of_samples(name, situation)
         if scheme.mixes:
             said += _of_lam(name, situation)
+        if scheme.blind:
+            said += _of_strangers(name, situation)
     return list(dict.fromkeys(said))
 
 
@@ -179,6 +181,28 @@ def _of_samples(name: str, situation: Situation) -> Iterator[str]:
         half = by_id(views(everyone[: situation.n // 2]))
         if not torch.equal(half[3], whole[3][: len(half[3])]):
             yield "with draws per sample, the size of the batch changed the views"
+
+
+def _of_strangers(name: str, situation: Situation) -> Iterator[str]:
+    """Other pixels in one image: the views that are not made of it must stay as they were."""
+    x = situation.images(0)
+    before = _apply(situation.scheme(name), situation, 0)
+    for changed in range(situation.n):
+        other = x.clone()
+        other[changed] = -other[changed]
+        after = _apply(situation.scheme(name), situation, 0, other)
+        columns = zip(
+            (before.index, before.partner_index, before.lam),
+            (after.index, after.partner_index, after.lam),
+            strict=True,
+        )
+        if not all(torch.equal(a, b) for a, b in columns):
+            yield "the pixels of an image changed what was drawn"
+            return
+        apart = (before.index != changed) & (before.partner_index != changed)
+        if not torch.equal(before.images[apart], after.images[apart]):
+            yield "a view depends on an image that is neither its base nor its partner"
+            return
 
 
 def _of_lam(name: str, situation: Situation) -> Iterator[str]:

@@ -57,6 +57,16 @@ class Scheme(ABC):
         """What has a draw of its own, in words: ``batch`` or ``image``."""
         return "batch" if self.draws == "batch" else "image"
 
+    @property
+    def blind(self) -> bool:
+        """Whether a view follows from its image, its partner and the draw alone, and the draw from no pixel.
+
+        Then views of different images say nothing of each other beyond what the draw and a common image make of them,
+        which is what the control variates of :mod:`kdstats.estimators.controls` build on. ``kdstats schemes check``
+        tests it.
+        """
+        return not self.needs and not self.history and type(self)._make is Scheme._make
+
     @abstractmethod
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
         """Draws everything at random that :meth:`_render` needs; looks at shapes, never at pixels."""
@@ -170,6 +180,29 @@ class Scheme(ABC):
         if draw.scheme != self.name:
             raise UsageError(f"a draw of {draw.scheme} cannot be replayed by {self.name}")
         return self._render(images, draw)
+
+    @property
+    def shares_by_draw(self) -> bool:
+        """Whether λ is drawn before any pixel is looked at, so that it has a law of its own."""
+        return self.mixes and self.blind
+
+    def shares(self, images: Tensor, draw: Draw) -> Tensor:
+        """λ of all that was drawn: of the views, or, where views are picked, of all among which they were."""
+        return self._pairing(images, draw)[2]
+
+    def draw_shares(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
+        """:meth:`shares` of a new draw, without making its views; the shapes of ``images`` count, not their pixels.
+
+        Raises:
+            UsageError: Not :attr:`shares_by_draw`.
+        """
+        if not self.shares_by_draw:
+            raise UsageError(f"{self.name} draws no λ, or draws it by what it sees, so there is no law of it")
+        return self.shares(images, self._draw_unseen(images, torch.arange(len(images)), generator))
+
+    def _draw_unseen(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        """As much of a draw as is drawn before any pixel is looked at."""
+        return self._draw(images, sample_id, gen)
 
     def _check(self, images: Tensor, labels: Tensor | None, sample_id: Tensor | None) -> None:
         if images.ndim != 4 or not images.is_floating_point():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kdstats.data import LabelledImages
 from kdstats.estimators.comparison import Comparison, probability_lowest
-from kdstats.estimators.efficient import OriginalsMoments
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.tstddev import null_value
 from kdstats.teacher.accuracy import Accuracy
 from kdstats.teacher.log_values import against_identity, convergence, in_like_units, log_value

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from kdstats.estimators.comparison import Comparison, compare
-from kdstats.estimators.efficient import LEAST_UNITS, OriginalsMoments, from_batches, in_pools
+from kdstats.estimators.controls import NOTHING, Known, Pairs
+from kdstats.estimators.efficient import LEAST_UNITS, from_batches, in_pools
 from kdstats.estimators.log_value import LogValue
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.tstddev import from_pools, pool_batches
 from kdstats.teacher.probe import Probe
 from kdstats.teacher.setting import Setting
@@ -35,13 +37,25 @@ def log_value(
         counts = zip(originals, views, probe.sizes, tally.sizes, strict=False)
         rows = [(o * a + v * b, a + b) for o, v, a, b in counts]
         return from_pools(pool_batches(rows, setting.batches_per_pool))
-    epoch, layout = np.array(probe.epoch[:n]), setting.layout
+    epoch, layout, known = np.array(probe.epoch[:n]), setting.layout, _known(probe, name, n)
     share = setting.batch_size / (setting.batch_size + max(tally.sizes))
     if in_whole_pools or probe.schemes[name].history:
         size = setting.batches_per_pool
         (originals, inner), (views, _) = (in_pools(units, epoch, size) for units in (originals, views))
-        epoch, layout = inner, layout.in_units_of(size)
-    return from_batches(originals, views, epoch, layout, moments, share)
+        epoch, layout, known = inner, layout.in_units_of(size), NOTHING
+    return from_batches(originals, views, epoch, layout, moments, share, known)
+
+
+def _known(probe: Probe, name: str, n: int) -> Known:
+    """What is known of the first ``n`` batches beyond their means."""
+    tally = probe.tallies[name]
+    return Known(
+        originals=Pairs(np.stack(probe.squares[:n]), 1 / np.array(probe.sizes[:n])),
+        views=Pairs(np.stack(tally.products[:n]), np.array(tally.pairs_share[:n]))
+        if tally.products
+        else None,
+        drawn=None if tally.law is None else tally.law.drawn(tally.shares[:n]),
+    )
 
 
 def half_width(probe: Probe, setting: Setting, moments: OriginalsMoments | None, name: str) -> float:

@@ -21,10 +21,11 @@ from kdstats.data.standard import StandardAugmentation
 from kdstats.draws.keys import epoch_order, view_generator
 from kdstats.errors import CheckError
 from kdstats.estimators.components import PairMoments
-from kdstats.estimators.efficient import OriginalsMoments
-from kdstats.schemes import Scheme
+from kdstats.estimators.originals import OriginalsMoments
+from kdstats.schemes import AugmentedBatch, Scheme
 from kdstats.teacher.memo import Memo
 from kdstats.teacher.network import Network
+from kdstats.teacher.share_law import ShareLaw
 
 Array = NDArray[np.float64]
 
@@ -34,10 +35,15 @@ class Tally:
     """What is kept of one scheme's views: per batch a mean vector, over all images a few sums.
 
     Attributes:
+        pairs: Sums over (original, view) pairs.
+        law: Of the λ that a batch draws, where it has one of its own.
         means: Mean probability vector of the views, per batch.
         sizes: Views per batch.
+        products: Per batch the sum of products of views and the originals that they are made of, over the number of
+            all pairs of a view and an original; empty for schemes that are not blind.
+        pairs_share: Per batch the share of those pairs among all.
+        shares: Per batch the mean λ and λ² that were drawn, if there is a ``law``.
         u: Per batch the cross-entropies of originals and views, by position, nats (float32).
-        pairs: Sums over (original, view) pairs.
         entropy: Sum of the teacher's entropies over views, nats.
         kl: Sum of KL(original ‖ view), nats.
         correct: Sum over views of λ [top-1 = label] + (1 − λ) [top-1 = partner's label]; a partner that is itself
@@ -49,8 +55,12 @@ class Tally:
     """
 
     pairs: PairMoments
+    law: ShareLaw | None = None
     means: list[Array] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    products: list[Array] = field(default_factory=list)
+    pairs_share: list[float] = field(default_factory=list)
+    shares: list[Array] = field(default_factory=list)
     u: list[NDArray[np.float32]] = field(default_factory=list)
     entropy: float = 0.0
     kl: float = 0.0
@@ -68,6 +78,7 @@ class Probe:
         tallies: Scheme name → its sums so far.
         means: ``[J]`` mean probability vectors of the originals, one per batch.
         sizes: ``[J]`` images per batch.
+        squares: ``[J]`` sums of squared probabilities of the originals, over the square of their number.
         epoch: ``[J]`` epoch of each batch.
         entropies: ``[J]`` sums of the teacher's entropies over the originals of each batch, nats.
         forwards: Originals that the teacher saw, in batches and in :meth:`spread`.
@@ -86,9 +97,14 @@ class Probe:
         self.images, self.schemes, self.teacher, self.student = images, schemes, teacher, student
         self.base, self.batch_size, self.seed = base, batch_size, seed
         self.active = dict(schemes)
-        self.tallies = {name: Tally(PairMoments(images.classes)) for name in schemes}
+        shape = torch.Size((batch_size, images.channels, images.img_size, images.img_size))
+        self.tallies = {
+            name: Tally(PairMoments(images.classes), ShareLaw.of(scheme, shape, seed))
+            for name, scheme in schemes.items()
+        }
         self.means: list[Array] = []
         self.sizes: list[int] = []
+        self.squares: list[Array] = []
         self.epoch: list[int] = []
         self.entropies: list[float] = []
         self.forwards = 0
@@ -120,6 +136,8 @@ class Probe:
         self.forwards += len(x)
         self.means.append(_mean(log_o))
         self.sizes.append(len(x))
+        p_o = log_o.exp()
+        self.squares.append(np.asarray((p_o * p_o).sum(0, dtype=torch.float64).cpu().numpy() / len(x) ** 2))
         self.epoch.append(epoch)
         self.entropies.append(float(_entropy(log_o).sum()))
         u_o = self._u(log_o, x)
@@ -160,6 +178,10 @@ class Probe:
             u_v = self._u(log_v, batch.images)
         base = log_o[batch.index]
         tally.pairs.update(*(part.exp().cpu().numpy() for part in (log_o, log_v, base)))
+        if scheme.blind:
+            self._linked(tally, log_o.exp(), log_v.exp(), batch)
+        if tally.law is not None:
+            tally.shares.append(tally.law.row(x, batch.draw))
         tally.means.append(_mean(log_v))
         tally.sizes.append(len(log_v))
         tally.u.append(torch.cat([u_o, u_v]).cpu().numpy())
@@ -172,6 +194,16 @@ class Probe:
         tally.views += len(log_v)
         tally.forwards += asked.images - before
         tally.seconds += time.perf_counter() - began
+
+    def _linked(self, tally: Tally, p_o: Tensor, p_v: Tensor, batch: AugmentedBatch) -> None:
+        """Tallies the products of views and the originals that they are made of, each pair once."""
+        mixed = batch.partner_index != batch.index
+        total = (p_o[batch.index] * p_v).sum(0, dtype=torch.float64)
+        if bool(mixed.any()):
+            total = total + (p_o[batch.partner_index[mixed]] * p_v[mixed]).sum(0, dtype=torch.float64)
+        pairs = len(p_o) * len(p_v)
+        tally.products.append(np.asarray(total.cpu().numpy() / pairs))
+        tally.pairs_share.append((len(p_v) + int(mixed.sum())) / pairs)
 
     def _u(self, log_t: Tensor, images: Tensor) -> Tensor:
         """Teacher–student cross-entropy per image, nats; the teacher's entropy while it stands in."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kdstats.data import Batch
-from kdstats.estimators.efficient import OriginalsMoments
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.sequential import FIRST_LOOK, FIRST_POOLS, next_look
 from kdstats.teacher.log_values import half_width
 from kdstats.teacher.probe import Probe
@@ -15,8 +16,6 @@ from kdstats.teacher.setting import Setting
 # Below this many images the spread of the originals is taken from all of them as a matter of course.
 _SMALL = 4096
 _SECOND_DRAWS = 2048
-# Variance that the control variate saves, as measured on a CIFAR-100 resnet20 teacher; used for planning only.
-_CONTROL_GAIN = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def efficient(
         done = len(probe.means)
         due = [name for name, target in targets.items() if target == done]
         _look(probe, setting, moments, due, widths, targets, cap)
-        if not moments.exact and _control_pays(probe, targets, images):
+        if not moments.exact and _pass_pays(probe, setting, moments, targets, cap):
             moments = probe.spread(images, _SECOND_DRAWS)
             _look(probe, setting, moments, list(targets), widths, targets, cap)
         for name in [name for name, target in targets.items() if target == done]:
@@ -94,11 +93,23 @@ def _look(
         targets[name] = next_look(len(probe.means), widths[name], setting.tol, cap)
 
 
-def _control_pays(probe: Probe, targets: Mapping[str, int], images: int) -> bool:
-    """Whether a pass over all ``images`` saves more views than it costs."""
-    done = len(probe.means)
-    planned = sum((target - done) * probe.tallies[name].forwards / done for name, target in targets.items())
-    return planned * (1 - 1 / _CONTROL_GAIN) > images
+def _pass_pays(
+    probe: Probe, setting: Setting, moments: OriginalsMoments, targets: Mapping[str, int], cap: int
+) -> bool:
+    """Whether a pass over all originals, as a control variate, saves more than it costs."""
+    images, done = len(probe.images), len(probe.means)
+    # An interval is as wide whatever the known spread is, so that of some originals stands in for that of all.
+    known = replace(moments, exact=True, log_se=moments.log_se * math.sqrt(_SMALL / images))
+    then = {
+        name: done
+        if target == done
+        else next_look(done, half_width(probe, setting, known, name), setting.tol, cap)
+        for name, target in targets.items()
+        if not probe.schemes[name].history
+    }
+    views = sum((targets[n] - then[n]) * probe.tallies[n].forwards / done for n in then)
+    longest = max(targets.values()) - max([then.get(name, target) for name, target in targets.items()])
+    return views + longest * setting.batch_size > images
 
 
 def _advance(

@@ -9,10 +9,12 @@ import numpy as np
 
 from kdstats.estimators.components import Components
 from kdstats.estimators.covariance import CovarianceEstimate, ce_covariance
-from kdstats.estimators.efficient import OriginalsMoments, in_pools, within_epochs
+from kdstats.estimators.efficient import in_pools
 from kdstats.estimators.estimate import Estimate
 from kdstats.estimators.log_value import LogValue
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.tstddev import METHOD
+from kdstats.estimators.within_epochs import within_epochs
 from kdstats.schemes import record
 from kdstats.teacher.probe import Probe
 from kdstats.teacher.setting import Setting
@@ -42,12 +44,10 @@ def scheme_result(
     """Everything measured of the scheme ``name``, whose T. stddev is ``value``."""
     tally = probe.tallies[name]
     unit = "pool" if probe.schemes[name].history else "batch"
-    if moments is None:
-        method = METHOD
-    elif moments.exact:
-        method = f"{unit}-level variance with the originals as control variate; delete-one-{unit} jackknife, t, log scale"
-    else:
-        method = f"{unit}-level variance; delete-one-{unit} jackknife, t on the log scale"
+    method = METHOD
+    if moments is not None:
+        beside = f" with control variates ({', '.join(value.controls)})" if value.controls else ""
+        method = f"{unit}-level variance{beside}; delete-one-{unit} jackknife, t, log scale"
     n = len(tally.means)
     views = max(tally.sizes)  # with n_pick a full batch need not have as many views as images
     columns = zip(tally.u, probe.epoch, probe.sizes, tally.sizes, strict=False)

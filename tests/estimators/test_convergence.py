@@ -9,8 +9,9 @@ import pytest
 
 from kdstats.errors import CheckError, UsageError
 from kdstats.estimators.convergence import convergence
-from kdstats.estimators.efficient import OriginalsMoments, from_batches
+from kdstats.estimators.efficient import from_batches
 from kdstats.estimators.layout import PoolLayout
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.tstddev import ceiling_value, from_pools, null_value, t_stddev
 
 

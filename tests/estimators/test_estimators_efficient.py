@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kdstats.errors import CheckError, UsageError
-from kdstats.estimators.efficient import OriginalsMoments, from_batches, in_pools
+from kdstats.estimators.efficient import from_batches, in_pools
 from kdstats.estimators.layout import PoolLayout
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.tstddev import from_pools, mean_sd, t_stddev
 
 

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from kdstats.errors import UsageError
-from kdstats.estimators.efficient import OriginalsMoments, from_batches
+from kdstats.estimators.efficient import from_batches
 from kdstats.estimators.layout import PoolLayout
+from kdstats.estimators.originals import OriginalsMoments
 from kdstats.estimators.sequential import FIRST_LOOK, check_tolerance, next_look
 
 
 def test_plans():
     assert next_look(40, 0.02, 0.02, 1000) == 40
     assert next_look(40, 0.5, 0.02, 40) == 40
-    assert next_look(40, 0.04, 0.02, 1000) == math.ceil(40 * 4 * 1.1)
+    assert next_look(40, 0.03, 0.02, 1000) == math.ceil(40 * 2.25 * 1.1)
     assert next_look(40, 0.04, 0.02, 100) == 100
+    assert next_look(40, 0.2, 0.02, 1000) == 160
+    assert next_look(1, 0.0200001, 0.02, 1000) == 2
     assert next_look(40, 0.0200001, 0.02, 1000) == 45
     assert next_look(2, 0.0200001, 0.02, 1000) == 3
     for bad in (0.0, 1.0, 2, -0.1, 1e-5, math.nan):

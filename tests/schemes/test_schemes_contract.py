@@ -211,6 +211,22 @@ class MixesUnsaid(CutMix):
     mixes = False
 
 
+class LooksAround(Identity):
+    """Every view is centred by the mean of its batch."""
+
+    def _render(self, images: Tensor, draw: Any) -> Tensor:
+        return images - images.mean(0, keepdim=True)
+
+
+class DrawsByPixels(CutMix):
+    """The darkest image is everybody's partner."""
+
+    def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Any:
+        draw = super()._draw(images, sample_id, gen)
+        darkest = images.float().mean((1, 2, 3)).argmin().cpu()
+        return replace(draw, params={**draw.params, "partner": darkest.expand(len(images))})
+
+
 class WrongIds(CutMix):
     def apply(self, *args: Any, **kwargs: Any) -> AugmentedBatch:
         batch = super().apply(*args, **kwargs)
@@ -236,6 +252,8 @@ class WrongIds(CutMix):
         (OneIdShort, {}, "are not one per view"),
         (OtherPartnerId, {}, "partner_id is not the id"),
         (HiddenParameter, {}, "the parameter depth is not kept"),
+        (LooksAround, {}, "depends on an image that is neither its base nor its partner"),
+        (DrawsByPixels, {}, "the pixels of an image changed what was drawn"),
     ],
 )
 def test_the_check_notices(cls, params, said, monkeypatch):
@@ -248,6 +266,42 @@ def test_the_check_notices(cls, params, said, monkeypatch):
     monkeypatch.setattr(checks, "record", lambda name: schemes.record("cutmix"))
     found = [text for draws in DRAWS for text in violations("broken", Broken(draws))]
     assert any(said in text for text in found), found
+
+
+@pytest.mark.parametrize("name", [*schemes.names(), *BUILT])
+def test_shares_are_those_of_the_views_or_of_all_that_they_are_picked_from(name):
+    situation = Situation()
+    scheme, x, ids = situation.scheme(name), situation.images(0), situation.ids(0)
+    picks, history = "pick" in name, name.startswith("recursive_mix")
+    assert scheme.blind is not (picks or history)
+    assert scheme.shares_by_draw is (scheme.mixes and not history)
+    if not scheme.shares_by_draw:
+        with pytest.raises(UsageError, match="there is no law of it"):
+            scheme.draw_shares(x, generator=generator(3))
+        return
+    views = scheme.apply(
+        x, None, ids, generator=generator(3), teacher=checks._network(1), student=checks._network(2)
+    )
+    blank = torch.zeros(()).expand(x.shape)
+    drawn = scheme.draw_shares(blank, generator=generator(3)).float()
+    assert torch.equal(scheme.shares(x, views.draw).float(), drawn)
+    if picks:
+        assert len(drawn) == situation.n * 2
+        assert set(views.lam.tolist()) <= set(drawn.tolist())
+    else:
+        assert torch.equal(drawn, views.lam)
+
+
+class OwnMaking(Identity):
+    """Looks at pixels before it decides, without a network."""
+
+    def _make(self, images: Tensor, ids: Tensor, gen: torch.Generator, networks: Any) -> Any:
+        return super()._make(images, ids, gen, networks)
+
+
+def test_a_scheme_that_makes_its_views_in_a_way_of_its_own_is_not_taken_as_blind():
+    assert not OwnMaking("own").blind
+    assert Identity("x").blind
 
 
 class Raises(Identity):

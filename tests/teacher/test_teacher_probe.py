@@ -126,6 +126,39 @@ def test_batches_are_epochs_without_replacement():
             assert len(everything.unique()) == len(everything)
 
 
+@pytest.mark.parametrize("name", ["flip", "cutmix", "mixup", "same", "cutmix_pick_teacher"])
+def test_products_are_those_of_views_and_the_originals_that_they_are_made_of(name):
+    made = probe([name])
+    advance(made, 3)
+    network, tally = shipped(), made.tallies[name]
+    batches = made.batches(drop_last=True)
+    for j in range(3):
+        epoch, step, originals = next(batches)
+        x = made.images.normalise(originals.images)
+        view = made.schemes[name].apply(
+            x,
+            originals.labels,
+            originals.sample_id,
+            generator=view_generator(0, "batch", epoch, step),
+            teacher=network.logits,
+        )
+        o, v = (torch.softmax(network.logits(images), 1).double().numpy() for images in (x, view.images))
+        np.testing.assert_allclose(made.squares[j], (o * o).sum(0) / 64**2, rtol=1e-5)
+        if name == "cutmix_pick_teacher":  # views hang on all that they were picked from
+            assert tally.shares[j][0] != pytest.approx(float(view.lam.mean()))
+            continue
+        pairs = {(int(i), k) for k, i in enumerate(view.index)}
+        pairs |= {(int(i), k) for k, i in enumerate(view.partner_index)}
+        assert tally.pairs_share[j] == pytest.approx(len(pairs) / 64**2)
+        expected = sum(o[i] * v[k] for i, k in pairs) / 64**2
+        np.testing.assert_allclose(tally.products[j], expected, rtol=1e-4, atol=1e-9)
+        if tally.law is not None:
+            assert tally.shares[j] == pytest.approx([view.lam.mean().item(), (view.lam**2).mean().item()])
+    assert (tally.law is not None) == ("mix" in name)
+    assert len(tally.shares) == (3 if tally.law is not None else 0)
+    assert len(tally.products) == (0 if name == "cutmix_pick_teacher" else 3)
+
+
 def test_spread_against_all_images():
     made = probe(["identity"])
     found = made.spread(1280, 1280)

@@ -47,6 +47,23 @@ class Composition(Scheme):
         self.mixes = parts[-1].mixes
         self.by_position = any(part.by_position for part in parts)
 
+    @property
+    def blind(self) -> bool:
+        """See :attr:`Scheme.blind`."""
+        return all(part.blind for part in self.parts)
+
+    @property
+    def shares_by_draw(self) -> bool:
+        """See :attr:`Scheme.shares_by_draw`; only the last part mixes."""
+        return self.parts[-1].shares_by_draw
+
+    def shares(self, images: Tensor, draw: Draw) -> Tensor:
+        """See :meth:`Scheme.shares`."""
+        return self.parts[-1].shares(images, draw.parts[-1])
+
+    def _draw_unseen(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        return Draw(self.name, parts=tuple(part._draw_unseen(images, sample_id, gen) for part in self.parts))
+
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
         return Draw(self.name, parts=tuple(part._draw(images, sample_id, gen) for part in self.parts))
 

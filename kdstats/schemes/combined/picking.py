@@ -129,6 +129,19 @@ class Pick(Scheme):
         params = {"picked": picked} if asked is None else {"picked": picked, "teacher_logits": asked[here]}
         return Draw(self.name, params, tuple(draw for draw, _ in made)), pool[here]
 
+    @property
+    def shares_by_draw(self) -> bool:
+        """See :attr:`Scheme.shares_by_draw`: only which views are picked hangs on pixels."""
+        return self.base.shares_by_draw
+
+    def shares(self, images: Tensor, draw: Draw) -> Tensor:
+        """See :meth:`Scheme.shares`."""
+        return torch.cat([self.base.shares(images, part) for part in draw.parts])
+
+    def _draw_unseen(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
+        drawn = [self.base._draw_unseen(images, sample_id, gen) for _ in range(self.runs)]
+        return Draw(self.name, parts=tuple(drawn))
+
     def _answers(self, draw: Draw) -> Tensor | None:
         return draw.params.get("teacher_logits")
 

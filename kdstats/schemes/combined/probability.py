@@ -32,6 +32,11 @@ class Sometimes(Scheme):
         self.least, self.mixes = base.least, base.mixes
         self.by_position = base.by_position
 
+    @property
+    def blind(self) -> bool:
+        """See :attr:`Scheme.blind`."""
+        return self.base.blind
+
     def _draw(self, images: Tensor, sample_id: Tensor, gen: torch.Generator) -> Draw:
         part = self.base._draw(images, sample_id, gen)
         return Draw(self.name, {"acts": uniforms(self.draws, sample_id, 1, gen)[:, 0] < self.p}, (part,))
