@@ -25,10 +25,9 @@ def check_tolerance(tol: float) -> float:
 def next_look(units: int, half_width: float, tol: float, cap: int) -> int:
     """How many units to have before looking again; ``units`` itself means: stop.
 
-    The half-width falls as one over the square root of the units, so each look plans the next with a tenth to
-    spare, but never beyond four times the units: a half-width from few of them is itself uncertain. Few looks are
-    taken, and the half-width hardly depends on where the estimate happens to lie, so the interval at stopping keeps
-    its coverage (simulated in ``tests/estimators/test_sequential.py``).
+    Each look plans the next with a tenth to spare, but never beyond four times the units: a half-width from few of
+    them is itself uncertain. Few looks are taken, and the half-width hardly depends on where the estimate happens to
+    lie, so the interval at stopping keeps its coverage (simulated in ``tests/estimators/test_sequential.py``).
 
     Args:
         units: Units so far.
@@ -36,7 +35,15 @@ def next_look(units: int, half_width: float, tol: float, cap: int) -> int:
         tol: Relative half-width asked for.
         cap: Most units allowed.
     """
+    return min(units_for(units, half_width, tol, cap), _FARTHEST * units)
+
+
+def units_for(units: int, half_width: float, tol: float, cap: int) -> int:
+    """How many units the half-width asked for seems to take, with a tenth to spare; arguments as in :func:`next_look`.
+
+    The half-width falls as one over the square root of the units.
+    """
     if half_width <= tol or units >= cap:
         return units
     planned = math.ceil(units * (half_width / tol) ** 2 * _MARGIN)
-    return min(max(planned, units + 1), _FARTHEST * units, cap)
+    return min(max(planned, units + 1), cap)

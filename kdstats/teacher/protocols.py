@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from kdstats.data import Batch
 from kdstats.estimators.originals import OriginalsMoments
-from kdstats.estimators.sequential import FIRST_LOOK, FIRST_POOLS, next_look
+from kdstats.estimators.sequential import FIRST_LOOK, FIRST_POOLS, next_look, units_for
 from kdstats.teacher.log_values import half_width
 from kdstats.teacher.probe import Probe
 from kdstats.teacher.setting import Setting
@@ -67,7 +67,7 @@ def efficient(
         done = len(probe.means)
         due = [name for name, target in targets.items() if target == done]
         _look(probe, setting, moments, due, widths, targets, cap)
-        if not moments.exact and _pass_pays(probe, setting, moments, targets, cap):
+        if not moments.exact and _pass_pays(probe, setting, moments, widths, targets, cap):
             moments = probe.spread(images, _SECOND_DRAWS)
             _look(probe, setting, moments, list(targets), widths, targets, cap)
         for name in [name for name, target in targets.items() if target == done]:
@@ -94,22 +94,27 @@ def _look(
 
 
 def _pass_pays(
-    probe: Probe, setting: Setting, moments: OriginalsMoments, targets: Mapping[str, int], cap: int
+    probe: Probe,
+    setting: Setting,
+    moments: OriginalsMoments,
+    widths: Mapping[str, float],
+    targets: Mapping[str, int],
+    cap: int,
 ) -> bool:
     """Whether a pass over all originals, as a control variate, saves more than it costs."""
     images, done = len(probe.images), len(probe.means)
     # An interval is as wide whatever the known spread is, so that of some originals stands in for that of all.
     known = replace(moments, exact=True, log_se=moments.log_se * math.sqrt(_SMALL / images))
-    then = {
-        name: done
-        if target == done
-        else next_look(done, half_width(probe, setting, known, name), setting.tol, cap)
-        for name, target in targets.items()
-        if not probe.schemes[name].history
-    }
-    views = sum((targets[n] - then[n]) * probe.tallies[n].forwards / done for n in then)
-    longest = max(targets.values()) - max([then.get(name, target) for name, target in targets.items()])
-    return views + longest * setting.batch_size > images
+    going = [n for n, target in targets.items() if target > done and n in widths]
+
+    def planned(name: str, knowing: OriginalsMoments) -> int:
+        return units_for(done, half_width(probe, setting, knowing, name), setting.tol, cap)
+
+    now = {n: planned(n, moments) for n in going}
+    then = {n: now[n] if probe.schemes[n].history else planned(n, known) for n in going}
+    views = sum((now[n] - then[n]) * probe.tallies[n].forwards / done for n in going)
+    originals = (max(now.values(), default=0) - max(then.values(), default=0)) * setting.batch_size
+    return views + originals > images
 
 
 def _advance(
