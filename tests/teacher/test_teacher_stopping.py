@@ -162,3 +162,36 @@ def test_unequal_numbers_are_weighted_by_inputs_in_both_protocols():
     assert found.results[0].components.total == pytest.approx(variance.mean() / 5, rel=1e-9)
     published = evaluate_da(name, protocol="wang2022").results[0].t_stddev
     assert published.low < found.results[0].t_stddev.value < published.high
+
+
+@pytest.mark.parametrize(("tol", "made"), [(0.2, False), (0.004, True)])
+def test_the_pass_over_all_originals_is_made_where_it_saves_more_than_it_costs(tol, made):
+    """Four times the digits, 5,120 images, more than are passed as a matter of course; and a teacher soft enough that
+    single images differ in how sure it is of them."""
+    from dataclasses import replace
+
+    from kdstats import data
+    from kdstats.teacher.evaluate import measure
+    from kdstats.teacher.load import load_network
+    from kdstats.teacher.network import Network
+
+    digits = data.load("digits")
+    large = replace(
+        digits,
+        images=digits.images.repeat(4, 1, 1, 1),
+        labels=digits.labels.repeat(4),
+        sample_id=torch.arange(4 * len(digits)),
+    )
+    inner = load_network(None, None, digits, torch.device("cpu")).model
+
+    class Soft(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0.3 * inner(x)
+
+    network = Network(Soft(), "soft", "resnet8", "", "soft")
+    found = measure(["cutout"], large, data.load("digits", "test"), network, None, tol=tol)
+    batches = len(found.epoch)
+    assert found.originals_forwards - 64 * batches == 4096 + 2048 + made * (5120 + 2048)
+    assert ("all originals" in found.results[0].t_stddev.method) is made
+    assert (batches > 80) is made
+    assert found.stopped["cutout"] == "tol"
