@@ -206,7 +206,7 @@ def test_fewer_than_sixty_units_are_served_by_the_exact_control_alone():
     assert found.control_slope != 0
 
 
-@pytest.mark.parametrize("which", ["views", "drawn"])
+@pytest.mark.parametrize("which", ["views", "drawn", "squares"])
 def test_views_that_depend_on_more_than_they_say_are_noticed(which):
     world, rng = MixingWorld.of(6400, 10), np.random.default_rng(10)
     batches = world.probe(rng, 200)
@@ -215,9 +215,9 @@ def test_views_that_depend_on_more_than_they_say_are_noticed(which):
         views = 0.8 * batches.v + 0.2 * batches.o
         products = 0.8 * known.views.products + 0.2 * (batches.o**2) * 2 / 64
         known = replace(known, views=Pairs(products, known.views.share))
-    else:
-        views = batches.v
-        known = replace(known, drawn=replace(known.drawn, mean=known.drawn.mean + 0.3))
+    else:  # λ² alone is within what chance does to it, but not beside its λ
+        views, shift = batches.v, np.array([0.3, 0.3]) if which == "drawn" else np.array([0.0, 0.06])
+        known = replace(known, drawn=replace(known.drawn, mean=known.drawn.mean + shift))
     found = from_batches(batches.o, views, batches.epoch, world.layout(), moments(10), 0.5, known)
     names = [note.split("'")[1] for note in found.notes]
     assert names == (["views and other originals"] if which == "views" else ["λ^1", "λ^2"])
