@@ -69,13 +69,12 @@ class MixingWorld:
         bent = 4 * share * (1 - share)
         mixed = np.log(share * p + (1 - share) * other)
         v = softmax((1 - self.soft * bent) * mixed + self.tilt * bent * self.direction)
-        ones = np.ones(units)
         return Batches(
             p.mean(1),
             v.mean(1),
             epoch,
-            Pairs((p * p).sum(1) / size**2, ones / size),
-            Pairs(((p + other) * v).sum(1) / size**2, 2 * ones / size),
+            Pairs((p * p).sum(1) / size**2, p.mean(1) / size),
+            Pairs(((p + other) * v).sum(1) / size**2, 2 * v.mean(1) / size),
             lam,
         )
 

@@ -72,7 +72,8 @@ def _paired(a: LogValue, b: LogValue) -> tuple[float, float, float]:
         raise UsageError(f"a paired comparison needs the same units, not {len(a.pseudo)} and {len(b.pseudo)}")
     gaps = a.pseudo - b.pseudo
     control = (a.control_slope - b.control_slope) * max(a.control_se, b.control_se)
-    se = math.sqrt(float(gaps.var(ddof=1)) / len(gaps) + control**2)
+    law = 0.0 if a is b else a.law_se**2 + b.law_se**2
+    se = math.sqrt(float(gaps.var(ddof=1)) / len(gaps) + control**2 + law)
     return a.centre - b.centre, se, min(a.df, b.df)
 
 
@@ -95,7 +96,7 @@ def probability_lowest(
     se = max(v.control_se for v in values.values())
     # Means over the first n_i and the first n_j units of one sequence have covariance c / max(n_i, n_j).
     covariance = _unit_covariance([values[n].pseudo for n in names]) / np.maximum.outer(counts, counts)
-    covariance += np.outer(slope, slope) * se**2
+    covariance += np.outer(slope, slope) * se**2 + np.diag([values[n].law_se ** 2 for n in names])
     centres = np.array([values[n].centre for n in names])
     sample = rng.multivariate_normal(centres, covariance, size=draws, method="eigh")
     # Equal schemes come out of the decomposition with gaps of 1e-8 of their spread; real gaps are far larger.

@@ -38,15 +38,15 @@ class Pairs:
 
     Attributes:
         products: ``[J, C]`` their sum over the number of all pairs.
-        share: ``[J]`` their share among all pairs.
+        singles: ``[J, C]`` the sum of the views in them over the number of all pairs.
     """
 
     products: Array
-    share: Array
+    singles: Array
 
-    def covariance(self, units: Array, other: Array, epoch: NDArray[np.int64]) -> tuple[Array, Array]:
+    def covariance(self, originals: Array, epoch: NDArray[np.int64]) -> tuple[Array, Array]:
         """Their part in the covariance of the batch means ``[C]``; delete-one values ``[J, C]``."""
-        return of_pairs(units, other, self.products, self.share, epoch)
+        return of_pairs(originals, self.products, self.singles, epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,13 @@ def controls(
     found = []
     value, left = _log_mean_root(*within_epochs(originals, epoch))
     if known.originals is not None:
-        same, without = known.originals.covariance(originals, originals, epoch)
+        same, without = known.originals.covariance(originals, epoch)
         below, below_left = _log_mean_root(np.maximum(same, 0.0), np.maximum(without, 0.0))
         found.append(Control("originals of a batch", Jackknife.of(value - below, left - below_left)))
         value, left = below, below_left
     if known.views is not None:
         whole, whole_left = within_epochs(originals, epoch, views)
-        same, without = known.views.covariance(originals, views, epoch)
+        same, without = known.views.covariance(originals, epoch)
         gap, gap_left = _in_roots(whole - same, served[0]), _in_roots(whole_left - without, served[1])
         found.append(Control("views and other originals", Jackknife.of(float(gap), gap_left)))
     if known.drawn is not None:
@@ -177,13 +177,15 @@ class Controlled:
     """A statistic after its controls were taken out.
 
     Attributes:
-        pseudo: ``[J]`` pseudo-values; their mean is the statistic, their variance what is uncertain of it.
+        pseudo: ``[J]`` pseudo-values; their mean is the statistic, their variance what is uncertain of it beside the law.
+        law_se: What the means of what was drawn leave uncertain, which are known from so many draws only.
         bias: What the jackknife took off the plain statistic, net of the controls'.
         slopes: One per control.
         rank: Degrees of freedom that the controls cost.
     """
 
     pseudo: Array
+    law_se: float
     bias: float
     slopes: tuple[float, ...]
     rank: int
@@ -206,13 +208,12 @@ def take_out(taken: Sequence[Control], served: Jackknife, law: Drawn | None) -> 
     pseudo = served.pseudo - columns @ slopes
     j, centre = len(pseudo), float(pseudo.mean())
     residual = pseudo - centre
-    variance = float(residual @ residual) / (j - 1)
-    if variance > 0:
-        # The controls cost degrees of freedom, their slopes are estimates, and so is the mean of what was drawn.
-        wanted = variance * (j - 1) / (j - 1 - rank) * (1 + rank / (j - 2 - rank))
-        drawn = np.array([s for s, control in zip(slopes, taken, strict=True) if control.drawn])
-        if law is not None and len(drawn):
-            wanted += j / law.draws * float(drawn @ law.covariance @ drawn)
-        pseudo = centre + math.sqrt(wanted / variance) * residual
+    if residual.any():
+        # The controls cost degrees of freedom, and their slopes are estimates.
+        wider = (j - 1) / (j - 1 - rank) * (1 + rank / (j - 2 - rank))
+        pseudo = centre + math.sqrt(wider) * residual
+    drawn = np.array([s for s, control in zip(slopes, taken, strict=True) if control.drawn])
+    uncertain = 0.0 if law is None or not len(drawn) else float(drawn @ law.covariance @ drawn) / law.draws
     biases = np.array([control.found.bias for control in taken])
-    return Controlled(pseudo, float(served.bias - slopes @ biases), tuple(slopes.tolist()), int(rank))
+    bias = float(served.bias - slopes @ biases)
+    return Controlled(pseudo, math.sqrt(uncertain), bias, tuple(slopes.tolist()), int(rank))

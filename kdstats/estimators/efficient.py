@@ -91,6 +91,7 @@ def from_batches(
         df=df - found.rank,
         control_slope=slope,
         control_se=moments.log_se,
+        law_se=found.law_se,
         bias=found.bias,
         controls=tuple(control.name for control in taken),
         notes=notes,

@@ -28,6 +28,7 @@ class LogValue:
         df: Degrees of freedom behind their spread.
         control_slope: How far the control's known value moves this logarithm; 0 without a control.
         control_se: Standard error of that known value, shared by all schemes of one probe.
+        law_se: Standard error of the logarithm from draws of λ's law, this value's own: no other shares those draws.
         bias: What the jackknife took off the plain logarithm as bias: ``centre`` less the plain one.
         controls: Names of the control variates that were taken out.
         notes: What else must be said of it.
@@ -39,6 +40,7 @@ class LogValue:
     df: float
     control_slope: float = 0.0
     control_se: float = 0.0
+    law_se: float = 0.0
     bias: float = 0.0
     controls: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -47,7 +49,7 @@ class LogValue:
     def relative_se(self) -> float:
         """Standard error of the logarithm."""
         spread = float(self.pseudo.var(ddof=1)) / len(self.pseudo)
-        return math.sqrt(spread + (self.control_slope * self.control_se) ** 2)
+        return math.sqrt(spread + (self.control_slope * self.control_se) ** 2 + self.law_se**2)
 
     def half_width(self, confidence: float) -> float:
         """Half the interval on the log scale: the relative half-width."""

@@ -37,32 +37,32 @@ def within_epochs(units: Array, epoch: NDArray[np.int64], other: Array | None = 
     return total / df, left
 
 
-def of_pairs(
-    units: Array, other: Array, products: Array, pairs: Array, epoch: NDArray[np.int64]
-) -> tuple[Array, Array]:
+def of_pairs(units: Array, products: Array, singles: Array, epoch: NDArray[np.int64]) -> tuple[Array, Array]:
     """The part of the covariance of batch means that chosen pairs of their members make; delete-one values.
 
-    Let ``pairs`` be the share of all (member of a batch, member of the same batch of ``other``) pairs that are chosen,
-    and ``products`` the sum of their products over the number of all pairs. If every other pair is of independent
-    members, :func:`within_epochs` and this function have the same expectation, but this one averages over members and
-    hardly varies: their difference is a control variate of mean zero.
+    Of all pairs (member of a batch of ``units``, member of the same batch of another kind) some are chosen.
+    ``products`` is the sum of the chosen pairs' products over the number of all pairs, ``singles`` the sum of their
+    other members alone. If the two are independent in every other pair, :func:`within_epochs` and this function have
+    the same expectation, but this one averages over members and hardly varies: their difference is a control variate
+    of mean zero. In how many pairs the other member is may hang on it (a view that mixes nothing is made of one image
+    only), which is why these members are summed and the pairs not just counted.
 
-    The mean product of independent members is taken from different batches of one epoch, which are drawn without
-    replacement like those of the same batch, so that the difference has mean zero in a finite training set, too.
+    What the chosen pairs would have in common if they were independent is taken from different batches of one epoch,
+    which are drawn without replacement like those of the same batch, so that the difference has mean zero in a finite
+    training set, too.
 
     Args:
         units: ``[J, C]`` batch means.
-        other: ``[J, C]`` means of the same batches.
         products: ``[J, C]`` as above.
-        pairs: ``[J]`` as above.
+        singles: ``[J, C]`` as above.
         epoch: ``[J]`` epoch of each batch.
 
     Returns:
         ``[C]`` and ``[J, C]``.
     """
     _, index, counts = np.unique(epoch, return_inverse=True, return_counts=True)
-    n, share = counts[:, None].astype(float), pairs[:, None]
-    columns = (units, other, units * other, products, share)
+    n = counts[:, None].astype(float)
+    columns = (units, singles, units * singles, products)
     sums = [_sum(column, index, len(counts)) for column in columns]
     whole = _contribution(n, *sums)
     total, df = whole.sum(axis=0), len(units) - len(counts)
@@ -73,10 +73,10 @@ def of_pairs(
     return total / df, (total - whole[index] + without) / left_df
 
 
-def _contribution(n: Array, units: Array, other: Array, same: Array, products: Array, pairs: Array) -> Array:
-    """(n − 1) · (mean product of the pairs − their share · mean product across batches), from an epoch's sums."""
+def _contribution(n: Array, units: Array, singles: Array, same: Array, products: Array) -> Array:
+    """(n − 1) · (mean of the pairs' products − mean product of units and singles across batches), from sums."""
     n = np.maximum(n, 1)
-    return (n - 1) / n * products - pairs / n**2 * (units * other - same)
+    return (n - 1) / n * products - (units * singles - same) / n
 
 
 def _sum(units: Array, index: NDArray[np.int64], epochs: int) -> Array:

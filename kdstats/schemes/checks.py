@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -185,18 +186,18 @@ def _of_samples(name: str, situation: Situation) -> Iterator[str]:
 
 def _of_strangers(name: str, situation: Situation) -> Iterator[str]:
     """Other pixels in one image: the views that are not made of it must stay as they were."""
-    x = situation.images(0)
-    before = _apply(situation.scheme(name), situation, 0)
-    for changed in range(situation.n):
+    for step, changed in itertools.product(range(_STEPS), range(situation.n)):
+        x = situation.images(step)
         other = x.clone()
-        other[changed] = -other[changed]
-        after = _apply(situation.scheme(name), situation, 0, other)
-        columns = zip(
+        # Neither the mean nor the size of the batch's pixels stays what it was.
+        other[changed] = 1.7 * situation.images(_STEPS + step)[changed] + 0.3
+        before, after = (_apply(situation.scheme(name), situation, step, images) for images in (x, other))
+        drawn = zip(
             (before.index, before.partner_index, before.lam),
             (after.index, after.partner_index, after.lam),
             strict=True,
         )
-        if not all(torch.equal(a, b) for a, b in columns):
+        if not all(torch.equal(a, b) for a, b in drawn):
             yield "the pixels of an image changed what was drawn"
             return
         apart = (before.index != changed) & (before.partner_index != changed)

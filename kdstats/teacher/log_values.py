@@ -49,11 +49,10 @@ def log_value(
 def _known(probe: Probe, name: str, n: int) -> Known:
     """What is known of the first ``n`` batches beyond their means."""
     tally = probe.tallies[name]
+    sizes = np.array(probe.sizes[:n])[:, None]
     return Known(
-        originals=Pairs(np.stack(probe.squares[:n]), 1 / np.array(probe.sizes[:n])),
-        views=Pairs(np.stack(tally.products[:n]), np.array(tally.pairs_share[:n]))
-        if tally.products
-        else None,
+        originals=Pairs(np.stack(probe.squares[:n]), np.stack(probe.means[:n]) / sizes),
+        views=Pairs(np.stack(tally.products[:n]), np.stack(tally.singles[:n])) if tally.products else None,
         drawn=None if tally.law is None else tally.law.drawn(tally.shares[:n]),
     )
 

@@ -41,7 +41,7 @@ class Tally:
         sizes: Views per batch.
         products: Per batch the sum of products of views and the originals that they are made of, over the number of
             all pairs of a view and an original; empty for schemes that are not blind.
-        pairs_share: Per batch the share of those pairs among all.
+        singles: Per batch the sum of the views in those pairs, over the same number.
         shares: Per batch the mean λ and λ² that were drawn, if there is a ``law``.
         u: Per batch the cross-entropies of originals and views, by position, nats (float32).
         entropy: Sum of the teacher's entropies over views, nats.
@@ -59,7 +59,7 @@ class Tally:
     means: list[Array] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     products: list[Array] = field(default_factory=list)
-    pairs_share: list[float] = field(default_factory=list)
+    singles: list[Array] = field(default_factory=list)
     shares: list[Array] = field(default_factory=list)
     u: list[NDArray[np.float32]] = field(default_factory=list)
     entropy: float = 0.0
@@ -197,13 +197,12 @@ class Probe:
 
     def _linked(self, tally: Tally, p_o: Tensor, p_v: Tensor, batch: AugmentedBatch) -> None:
         """Tallies the products of views and the originals that they are made of, each pair once."""
-        mixed = batch.partner_index != batch.index
-        total = (p_o[batch.index] * p_v).sum(0, dtype=torch.float64)
-        if bool(mixed.any()):
-            total = total + (p_o[batch.partner_index[mixed]] * p_v[mixed]).sum(0, dtype=torch.float64)
+        p_o, p_v = p_o.double(), p_v.double()
+        mixed = (batch.partner_index != batch.index).view(-1, 1)
+        made_of = p_o[batch.index] + mixed * p_o[batch.partner_index]
         pairs = len(p_o) * len(p_v)
-        tally.products.append(np.asarray(total.cpu().numpy() / pairs))
-        tally.pairs_share.append((len(p_v) + int(mixed.sum())) / pairs)
+        tally.products.append(np.asarray((made_of * p_v).sum(0).cpu().numpy() / pairs))
+        tally.singles.append(np.asarray(((1 + mixed.double()) * p_v).sum(0).cpu().numpy() / pairs))
 
     def _u(self, log_t: Tensor, images: Tensor) -> Tensor:
         """Teacher–student cross-entropy per image, nats; the teacher's entropy while it stands in."""

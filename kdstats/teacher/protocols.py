@@ -111,10 +111,10 @@ def _pass_pays(
         return units_for(done, half_width(probe, setting, knowing, name), setting.tol, cap)
 
     now = {n: planned(n, moments) for n in going}
-    then = {n: now[n] if probe.schemes[n].history else planned(n, known) for n in going}
+    then = {n: planned(n, known) for n in going}
     views = sum((now[n] - then[n]) * probe.tallies[n].forwards / done for n in going)
     originals = (max(now.values(), default=0) - max(then.values(), default=0)) * setting.batch_size
-    return views + originals > images
+    return views + originals > images + _SECOND_DRAWS
 
 
 def _advance(

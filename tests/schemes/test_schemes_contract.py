@@ -218,6 +218,13 @@ class LooksAround(Identity):
         return images - images.mean(0, keepdim=True)
 
 
+class ScaledByBatch(Identity):
+    """Every view is divided by the size of its batch's pixels, which is even in them."""
+
+    def _render(self, images: Tensor, draw: Any) -> Tensor:
+        return images / images.square().mean().sqrt()
+
+
 class DrawsByPixels(CutMix):
     """The darkest image is everybody's partner."""
 
@@ -253,6 +260,7 @@ class WrongIds(CutMix):
         (OtherPartnerId, {}, "partner_id is not the id"),
         (HiddenParameter, {}, "the parameter depth is not kept"),
         (LooksAround, {}, "depends on an image that is neither its base nor its partner"),
+        (ScaledByBatch, {}, "depends on an image that is neither its base nor its partner"),
         (DrawsByPixels, {}, "the pixels of an image changed what was drawn"),
     ],
 )
