@@ -138,7 +138,8 @@ def controls(
         CheckError: The originals of all batches but one are equal.
     """
     found = []
-    value, left = _log_mean_root(*within_epochs(originals, epoch))
+    if known.originals is not None or exact is not None:
+        value, left = _log_mean_root(*within_epochs(originals, epoch))
     if known.originals is not None:
         same, without = known.originals.covariance(originals, epoch)
         below, below_left = _log_mean_root(np.maximum(same, 0.0), np.maximum(without, 0.0))

@@ -2,9 +2,8 @@
 
 The published protocol takes the sd over pools of b batches. The variance of a pool mean follows from the
 variance of a batch mean, of which the same passes give b times as many; what is left over is the correction
-for drawing an epoch without replacement (:mod:`kdstats.estimators.layout`). If the variance of an original's
-probability is known from a pass over the finite training set, the same units' originals serve as a control
-variate (a regression estimator on the log scale, Cochran 1977, chapter 7).
+for drawing an epoch without replacement (:mod:`kdstats.estimators.layout`). What is known of the batches beforehand is
+taken out on the log scale (:mod:`kdstats.estimators.controls`).
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def from_batches(
     value = float(np.sqrt(served[0]).mean())
     logs = log_jackknife(value, np.sqrt(served[1]).mean(axis=1), "batches")
     exact = moments.total / layout.batch_size if moments.exact else None
-    # Slopes fit the noise of few batches: at 15 … 40 of them intervals covered 0.91–0.92 (benchmarks/coverage.py).
+    # Several slopes follow the noise of few batches, which biases the value by the order of one over their number.
     known = known if df >= _UNITS_FOR_CONTROLS else NOTHING
     taken, notes = _usable(controls(originals, views, epoch, known, exact, served), known)
     if not taken:

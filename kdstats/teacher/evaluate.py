@@ -199,7 +199,10 @@ def measure(
         }
         _check_history(running, len(images), batch_size)
         standard = StandardAugmentation(base if base is not None else images.base)
-        probe = Probe(images, running, teacher, student, standard, batch_size, seed)
+        as_published = protocol == "wang2022"
+        probe = Probe(
+            images, running, teacher, student, standard, batch_size, seed, controls=not as_published
+        )
         setting = Setting(
             protocol=protocol,
             batch_size=batch_size,
@@ -212,7 +215,7 @@ def measure(
             tol=tol,
             layout=PoolLayout.of(len(images), batch_size, BATCHES_PER_POOL, EPOCHS),
         )
-        if protocol == "wang2022":
+        if as_published:
             moments, stopped = None, dict.fromkeys(running, published(probe, setting, pools, progress))
         else:
             moments, stopped = efficient(probe, setting, pools, progress)

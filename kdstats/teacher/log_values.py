@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from kdstats.estimators.comparison import Comparison, compare
-from kdstats.estimators.controls import NOTHING, Known, Pairs
+from kdstats.estimators.controls import Known, Pairs
 from kdstats.estimators.efficient import LEAST_UNITS, from_batches, in_pools
 from kdstats.estimators.log_value import LogValue
 from kdstats.estimators.originals import OriginalsMoments
@@ -37,13 +37,13 @@ def log_value(
         counts = zip(originals, views, probe.sizes, tally.sizes, strict=False)
         rows = [(o * a + v * b, a + b) for o, v, a, b in counts]
         return from_pools(pool_batches(rows, setting.batches_per_pool))
-    epoch, layout, known = np.array(probe.epoch[:n]), setting.layout, _known(probe, name, n)
+    epoch, layout = np.array(probe.epoch[:n]), setting.layout
     share = setting.batch_size / (setting.batch_size + max(tally.sizes))
     if in_whole_pools or probe.schemes[name].history:
         size = setting.batches_per_pool
         (originals, inner), (views, _) = (in_pools(units, epoch, size) for units in (originals, views))
-        epoch, layout, known = inner, layout.in_units_of(size), NOTHING
-    return from_batches(originals, views, epoch, layout, moments, share, known)
+        return from_batches(originals, views, inner, layout.in_units_of(size), moments, share)
+    return from_batches(originals, views, epoch, layout, moments, share, _known(probe, name, n))
 
 
 def _known(probe: Probe, name: str, n: int) -> Known:

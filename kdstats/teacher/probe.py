@@ -40,7 +40,7 @@ class Tally:
         means: Mean probability vector of the views, per batch.
         sizes: Views per batch.
         products: Per batch the sum of products of views and the originals that they are made of, over the number of
-            all pairs of a view and an original; empty for schemes that are not blind.
+            all pairs of a view and an original; kept for the controls of schemes that are blind.
         singles: Per batch the sum of the views in those pairs, over the same number.
         shares: Per batch the mean λ and λ² that were drawn, if there is a ``law``.
         u: Per batch the cross-entropies of originals and views, by position, nats (float32).
@@ -78,7 +78,8 @@ class Probe:
         tallies: Scheme name → its sums so far.
         means: ``[J]`` mean probability vectors of the originals, one per batch.
         sizes: ``[J]`` images per batch.
-        squares: ``[J]`` sums of squared probabilities of the originals, over the square of their number.
+        squares: ``[J]`` sums of squared probabilities of the originals, over the square of their number; for the
+            controls.
         epoch: ``[J]`` epoch of each batch.
         entropies: ``[J]`` sums of the teacher's entropies over the originals of each batch, nats.
         forwards: Originals that the teacher saw, in batches and in :meth:`spread`.
@@ -93,13 +94,16 @@ class Probe:
         base: StandardAugmentation,
         batch_size: int,
         seed: int,
+        *,
+        controls: bool = True,
     ) -> None:
+        """With ``controls`` it keeps what the control variates of the efficient protocol are made of."""
         self.images, self.schemes, self.teacher, self.student = images, schemes, teacher, student
         self.base, self.batch_size, self.seed = base, batch_size, seed
-        self.active = dict(schemes)
+        self.active, self.controls = dict(schemes), controls
         shape = torch.Size((batch_size, images.channels, images.img_size, images.img_size))
         self.tallies = {
-            name: Tally(PairMoments(images.classes), ShareLaw.of(scheme, shape, seed))
+            name: Tally(PairMoments(images.classes), ShareLaw.of(scheme, shape, seed) if controls else None)
             for name, scheme in schemes.items()
         }
         self.means: list[Array] = []
@@ -136,8 +140,9 @@ class Probe:
         self.forwards += len(x)
         self.means.append(_mean(log_o))
         self.sizes.append(len(x))
-        p_o = log_o.exp()
-        self.squares.append(np.asarray((p_o * p_o).sum(0, dtype=torch.float64).cpu().numpy() / len(x) ** 2))
+        if self.controls:
+            squares = log_o.exp().double().square().sum(0)
+            self.squares.append(np.asarray(squares.cpu().numpy() / len(x) ** 2))
         self.epoch.append(epoch)
         self.entropies.append(float(_entropy(log_o).sum()))
         u_o = self._u(log_o, x)
@@ -178,7 +183,7 @@ class Probe:
             u_v = self._u(log_v, batch.images)
         base = log_o[batch.index]
         tally.pairs.update(*(part.exp().cpu().numpy() for part in (log_o, log_v, base)))
-        if scheme.blind:
+        if self.controls and scheme.blind:
             self._linked(tally, log_o.exp(), log_v.exp(), batch)
         if tally.law is not None:
             tally.shares.append(tally.law.row(x, batch.draw))

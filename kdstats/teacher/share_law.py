@@ -24,7 +24,7 @@ class ShareLaw:
         """``shape`` is that of a batch of images; the law may hang on it, for example by rounding to pixels."""
         self._scheme, self._seed = scheme, seed
         self._like = torch.zeros(()).expand(shape)
-        self._drawn: list[NDArray[np.float64]] = []
+        self._law = np.empty((0, 2))
 
     @staticmethod
     def of(scheme: Scheme, shape: torch.Size, seed: int) -> ShareLaw | None:
@@ -37,11 +37,13 @@ class ShareLaw:
 
     def drawn(self, rows: Sequence[NDArray[np.float64]]) -> Drawn:
         """What is known of the rows of J batches."""
-        for number in range(len(self._drawn), _PER_BATCH * len(rows)):
-            gen = generator(self._seed, "law", self._scheme.name, number)
-            self._drawn.append(_row(self._scheme.draw_shares(self._like, generator=gen)))
-        law = np.stack(self._drawn)
-        return Drawn(np.stack(rows), law.mean(axis=0), np.cov(law.T), len(law))
+        numbers = range(len(self._law), _PER_BATCH * len(rows))
+        self._law = np.concatenate([self._law, *(self._draw(number) for number in numbers)])
+        return Drawn(np.stack(rows), self._law.mean(axis=0), np.cov(self._law.T), len(self._law))
+
+    def _draw(self, number: int) -> NDArray[np.float64]:
+        gen = generator(self._seed, "law", self._scheme.name, number)
+        return _row(self._scheme.draw_shares(self._like, generator=gen))[None]
 
 
 def _row(shares: Tensor) -> NDArray[np.float64]:

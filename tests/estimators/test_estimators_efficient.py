@@ -169,6 +169,15 @@ def test_by_hand_in_an_infinite_population():
     assert estimate.se == pytest.approx(estimate.value * found.relative_se)
 
 
+def test_originals_that_do_not_vary_are_no_matter_where_nothing_is_taken_out():
+    v = np.random.default_rng(4).dirichlet(np.full(6, 2.0), size=40)
+    o, zeros = np.full((40, 6), 1 / 6), np.zeros(40, dtype=int)
+    layout = replace(PoolLayout.of(6400, 64, 5, 1), finite=0.0)
+    found = from_batches(o, v, zeros, layout, OriginalsMoments(np.full(6, 0.02), 0.5, False))
+    same = from_batches(v, v, zeros, layout, OriginalsMoments(np.full(6, 0.02), 0.5, False))
+    assert found.value == pytest.approx(same.value / 2)
+
+
 def test_epoch_means_do_not_count_as_spread():
     rng = np.random.default_rng(5)
     o = rng.dirichlet(np.full(4, 2.0), size=30)

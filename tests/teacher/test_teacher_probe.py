@@ -159,6 +159,20 @@ def test_products_are_those_of_views_and_the_originals_that_they_are_made_of(nam
     assert len(tally.products) == (0 if name == "cutmix_pick_teacher" else 3)
 
 
+def test_the_published_protocol_keeps_nothing_for_controls():
+    made = probe(["cutmix"])
+    plain = Probe(made.images, made.schemes, shipped(), None, made.base, 64, seed=0, controls=False)
+    for one in (made, plain):
+        advance(one, 2)
+    kept = [
+        (len(p.squares), len(t.products), len(t.singles), len(t.shares))
+        for p in (made, plain)
+        for t in p.tallies.values()
+    ]
+    assert kept == [(2, 2, 2, 2), (0, 0, 0, 0)]
+    np.testing.assert_array_equal(made.tallies["cutmix"].means, plain.tallies["cutmix"].means)
+
+
 def test_spread_against_all_images():
     made = probe(["identity"])
     found = made.spread(1280, 1280)
