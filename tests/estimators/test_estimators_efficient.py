@@ -170,11 +170,11 @@ def test_by_hand_in_an_infinite_population():
 
 
 def test_originals_that_do_not_vary_are_no_matter_where_nothing_is_taken_out():
-    v = np.random.default_rng(4).dirichlet(np.full(6, 2.0), size=40)
-    o, zeros = np.full((40, 6), 1 / 6), np.zeros(40, dtype=int)
+    v = np.random.default_rng(4).dirichlet(np.full(4, 2.0), size=40)
+    o, zeros = np.full((40, 4), 0.25), np.zeros(40, dtype=int)
     layout = replace(PoolLayout.of(6400, 64, 5, 1), finite=0.0)
-    found = from_batches(o, v, zeros, layout, OriginalsMoments(np.full(6, 0.02), 0.5, False))
-    same = from_batches(v, v, zeros, layout, OriginalsMoments(np.full(6, 0.02), 0.5, False))
+    found = from_batches(o, v, zeros, layout, OriginalsMoments(np.full(4, 0.02), 0.5, False))
+    same = from_batches(v, v, zeros, layout, OriginalsMoments(np.full(4, 0.02), 0.5, False))
     assert found.value == pytest.approx(same.value / 2)
 
 
